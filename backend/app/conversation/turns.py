@@ -1,0 +1,408 @@
+"""Who speaks when: the turn-taking of one conversation as a state machine.
+
+No asyncio, no audio, no clock, no I/O: `TurnTaking.handle` takes an event and returns the actions that follow from it.
+`session.py` feeds the events in and carries the actions out. What must hold whatever happens:
+
+1. Never two replies audible at once; never a reply to a turn that was taken back.
+2. History holds what was said and heard.
+3. A confirmed turn gets exactly one answer, or an apology, unless the user takes it back.
+4. After the end nothing is decided any more.
+"""
+
+from app.conversation import actions as act
+from app.conversation import events as ev
+from app.conversation.events import Timer
+from app.conversation.turn_state import Pause, Reply, State, TurnRules
+
+
+class TurnTaking:
+    """Turn-taking of one conversation. Feed every event to `handle`, in order, and carry out what it returns."""
+
+    def __init__(self, rules: TurnRules) -> None:
+        self.rules = rules
+        self.state = State.LISTENING
+        self.turn = 0
+        """Number of the latest turn; 0 before the first."""
+        self._said = ""
+        """What is known of the open turn from before the utterance that is being kept."""
+        self._typed = ""
+        """Typed while the turn was being spoken; comes after what was spoken."""
+        self._pause: Pause | None = None
+        self._pauses = 0
+        self._reply: Reply | None = None
+        self._replies = 0
+        self._voice = False
+        self._sustained = False
+        self._timers: set[Timer] = set()
+        self._actions: list[act.Action] = []
+
+    def handle(self, event: ev.Event) -> list[act.Action]:
+        """The actions that follow from `event`, in order."""
+        if self.state is State.ENDED:
+            return []
+        self._actions = []
+        self._react(event)
+        return self._actions
+
+    def _react(self, event: ev.Event) -> None:  # noqa: PLR0912 (one line for each kind of event is the clearest table)
+        match event:
+            case ev.Started():
+                self._started(event)
+            case ev.SpeechStarted():
+                self._speech_started(event)
+            case ev.SpeechSustained():
+                self._speech_sustained(event)
+            case ev.SpeechPaused():
+                self._speech_paused(event)
+            case ev.PauseScored():
+                self._pause_scored(event)
+            case ev.Transcribed():
+                self._transcribed(event)
+            case ev.TranscriptionFailed():
+                self._transcription_failed(event)
+            case ev.ReplyReady():
+                self._reply_ready(event)
+            case ev.ReplyFailed():
+                self._reply_failed(event)
+            case ev.PlayoutFinished():
+                self._playout_finished(event)
+            case ev.Typed():
+                self._typed_turn(event)
+            case ev.Interrupted():
+                self._interrupted(event)
+            case ev.BufferFull():
+                self._buffer_full(event)
+            case ev.TimerFired():
+                self._timer_fired(event)
+            case ev.Ended():
+                self.state = State.ENDED
+
+    # --- the user's voice
+
+    def _started(self, event: ev.Started) -> None:
+        if event.greeting and self._reply is None and self.state is State.LISTENING:
+            reply = self._new_reply(turn=0, fixed=True)
+            self._do(act.Say(reply.number, 0, event.greeting), act.CommitReply(reply.number))
+            self.state = State.REPLYING
+        else:
+            self._set_idle(event.at_ms)
+
+    def _speech_started(self, event: ev.SpeechStarted) -> None:
+        self._voice, self._sustained = True, False
+        if self.state is State.LISTENING:
+            self._do(act.BeginUtterance(event.onset_ms))
+            self._open_turn(event.at_ms)
+        elif self.state is State.PAUSED and not self._the_pause.forced:
+            self._take_back_pause()
+            self._hear(event.at_ms)
+        elif self.state in {State.REPLYING, State.SPEAKING}:
+            self._do(act.BeginUtterance(event.onset_ms), act.Hold(self._the_reply.number))
+            self.state = State.HELD
+
+    def _speech_sustained(self, event: ev.SpeechSustained) -> None:
+        self._voice = self._sustained = True
+        if self.state is State.LISTENING:  # the start of this voice was passed over (it began during a typed turn)
+            self._do(act.BeginUtterance(event.at_ms))
+            self._open_turn(event.at_ms)
+        elif self.state in {State.HELD, State.REPLYING, State.SPEAKING}:
+            self._do(act.BeginUtterance(event.at_ms))
+            self._barge_in(event.at_ms)
+
+    def _barge_in(self, at_ms: float) -> None:
+        """The user speaks over a reply: it stops. If nothing of it was audible yet, the user's turn just goes on."""
+        reply = self._the_reply
+        answered = reply.audible or reply.turn == 0
+        self._end_reply()
+        if answered:
+            self._open_turn(at_ms)
+        else:
+            self._do(act.ReopenTurn(self.turn))
+            self._hear(at_ms)
+
+    def _speech_paused(self, event: ev.SpeechPaused) -> None:
+        self._voice = self._sustained = False
+        if self.state is State.HEARING:
+            self._begin_pause(event.last_voice_ms)
+            self._do(act.ShowSpeech(self.turn, speaking=False), act.ScorePause(self.turn, self._the_pause.number))
+            self._set(Timer.ENDPOINT, event.last_voice_ms + self.rules.endpointing.max_ms)
+        elif self.state is State.HELD:
+            reply = self._the_reply
+            self._do(act.ForgetUtterance(), act.Resume(reply.number))
+            self.state = State.SPEAKING if reply.audible else State.REPLYING
+            self._play_if_ready()
+
+    def _buffer_full(self, event: ev.BufferFull) -> None:
+        """The utterance cannot grow any more: the turn is taken as it is, so that nothing of it is lost."""
+        if self.state is State.HEARING:
+            self._begin_pause(event.at_ms, over=True, forced=True)
+        elif self.state is State.HELD:
+            self._barge_in(event.at_ms)
+            self._begin_pause(event.at_ms, over=True, forced=True)
+
+    # --- the pause
+
+    def _begin_pause(self, last_voice_ms: float, *, over: bool = False, forced: bool = False) -> None:
+        self._pauses += 1
+        self._pause = Pause(self._pauses, last_voice_ms, over=over, forced=forced)
+        self._cancel(Timer.PARTIAL)
+        self._do(act.Transcribe(self.turn, self._pauses))
+        self.state = State.PAUSED
+
+    def _take_back_pause(self) -> None:
+        self._do(act.AbandonPause(self._the_pause.number))
+        self._pause = None
+        self._cancel(Timer.ENDPOINT, Timer.RESCORE)
+        if self._reply:
+            self._end_reply()
+
+    def _pause_scored(self, event: ev.PauseScored) -> None:
+        pause = self._pause
+        if pause is None or pause.number != event.pause or pause.over:
+            return
+        endpointing = self.rules.endpointing
+        due_ms = pause.last_voice_ms + endpointing.delay_ms(event.probability)
+        if due_ms <= event.at_ms:
+            self._end_turn(event.at_ms)
+            return
+        self._set(Timer.ENDPOINT, due_ms)
+        if due_ms > event.at_ms + endpointing.rescore_ms:
+            self._set(Timer.RESCORE, event.at_ms + endpointing.rescore_ms)
+
+    def _transcribed(self, event: ev.Transcribed) -> None:
+        pause = self._pause
+        if pause is None or pause.number != event.pause or pause.text is not None or pause.failed:
+            return
+        pause.text = event.text.strip()
+        if pause.over:
+            self._confirm(event.at_ms)
+        elif pause.text:
+            text = self._turn_text()
+            self._do(act.ShowPartial(self.turn, text))
+            if self.rules.speculation:
+                reply = self._new_reply(self.turn)
+                self._do(act.StartReply(reply.number, self.turn, text, speculative=True))
+
+    def _transcription_failed(self, event: ev.TranscriptionFailed) -> None:
+        pause = self._pause
+        if pause is None or pause.number != event.pause or pause.text is not None:
+            return
+        pause.failed = True
+        if pause.over:
+            self._confirm(event.at_ms)
+
+    def _end_turn(self, at_ms: float) -> None:
+        pause = self._the_pause
+        pause.over = True
+        self._cancel(Timer.ENDPOINT, Timer.RESCORE)
+        if pause.text is not None or pause.failed:
+            self._confirm(at_ms)
+
+    def _confirm(self, at_ms: float) -> None:
+        """The turn is over and its transcript is there, or will never be."""
+        pause = self._the_pause
+        text, failed = self._turn_text(), pause.failed
+        self._pause = None
+        self._said, self._typed = text, ""
+        if not text and not failed:
+            self._do(act.ForgetUtterance(), act.DropTurn(self.turn))
+            self._listen(at_ms)
+            return
+        self._do(act.ConfirmTurn(self.turn, text))
+        if failed or (self._reply and self._reply.failed):
+            self._apologise()
+        else:
+            self._answer(text)
+        if self._voice and self.state is State.REPLYING:  # a forced end: the user is still speaking
+            self._do(act.BeginUtterance(at_ms), act.Hold(self._the_reply.number))
+            self.state = State.HELD
+            if self._sustained:
+                self._barge_in(at_ms)
+
+    # --- the reply
+
+    def _answer(self, text: str) -> None:
+        if self._reply is None:
+            reply = self._new_reply(self.turn)
+            self._do(act.StartReply(reply.number, self.turn, text, speculative=False))
+        self._do(act.CommitReply(self._the_reply.number))
+        self.state = State.REPLYING
+        if not self._voice:
+            self._play_if_ready()
+
+    def _apologise(self) -> None:
+        if self._reply:
+            self._end_reply()
+        reply = self._new_reply(self.turn, fixed=True)
+        self._do(act.Apologise(reply.number, self.turn), act.CommitReply(reply.number))
+        self.state = State.REPLYING
+
+    def _reply_ready(self, event: ev.ReplyReady) -> None:
+        if self._reply and self._reply.number == event.reply:
+            self._reply.ready = True
+            self._play_if_ready()
+
+    def _play_if_ready(self) -> None:
+        reply = self._the_reply
+        if reply.ready and self.state is State.REPLYING:
+            reply.audible = True
+            self._do(act.Play(reply.number))
+            self.state = State.SPEAKING
+
+    def _reply_failed(self, event: ev.ReplyFailed) -> None:
+        reply = self._reply
+        if reply is None or reply.number != event.reply or reply.audible:
+            return
+        if self.state is State.PAUSED:  # not committed yet: the user may still go on
+            reply.failed = True
+        elif reply.fixed:  # even the apology cannot be spoken: it was shown, and that was the answer
+            self._do(act.Finish(reply.number))
+            self._after_reply(event.at_ms)
+        else:
+            held = self.state is State.HELD
+            self._apologise()
+            if held:
+                self.state = State.HELD
+
+    def _playout_finished(self, event: ev.PlayoutFinished) -> None:
+        reply = self._reply
+        if reply is None or reply.number != event.reply or not reply.audible:
+            return
+        self._do(act.Finish(reply.number))
+        self._after_reply(event.at_ms)
+
+    def _after_reply(self, at_ms: float) -> None:
+        """The reply is over; if someone began to speak over it, it is their turn now."""
+        self._reply = None
+        if self.state is State.HELD:
+            self._open_turn(at_ms)
+        else:
+            self._listen(at_ms)
+
+    def _end_reply(self) -> None:
+        """Silence the reply, or forget it if nothing of it was audible."""
+        reply = self._the_reply
+        self._do(act.Stop(reply.number) if reply.audible else act.DiscardReply(reply.number))
+        self._reply = None
+
+    # --- typing, the button, the alarms
+
+    def _typed_turn(self, event: ev.Typed) -> None:
+        text = event.text.strip()
+        if not text:
+            return
+        if self.state in {State.HEARING, State.PAUSED}:
+            self._typed = _join(self._typed, text)
+            self._end_turn_now(event.at_ms)
+            return
+        if self.state is State.HELD:
+            self._do(act.ForgetUtterance())
+        goes_on = self._reply is not None and not self._reply.audible and self._reply.turn > 0
+        if self._reply:
+            self._end_reply()
+        if goes_on:
+            self._do(act.ReopenTurn(self.turn))
+            text = _join(self._said, text)
+        else:
+            self.turn += 1
+        self._cancel(Timer.IDLE)
+        self._said = text
+        self._do(act.ConfirmTurn(self.turn, text))
+        self._voice = False
+        self._answer(text)
+
+    def _end_turn_now(self, at_ms: float) -> None:
+        """Something was typed while the user spoke or paused: both together are the turn, even if a voice goes on."""
+        self._voice = self._sustained = False
+        if self.state is State.HEARING:
+            self._begin_pause(at_ms, over=True, forced=True)
+            return
+        pause = self._the_pause
+        pause.forced = True
+        if self._reply:  # it answered only the spoken part
+            self._end_reply()
+        if not pause.over:
+            self._end_turn(at_ms)
+
+    def _interrupted(self, event: ev.Interrupted) -> None:
+        reply = self._reply
+        if reply is None or self.state is State.PAUSED:
+            return
+        self._end_reply()
+        if not reply.audible and reply.turn > 0:
+            self._do(act.DropTurn(self.turn))
+        self._after_reply(event.at_ms)
+
+    def _timer_fired(self, event: ev.TimerFired) -> None:
+        if event.timer not in self._timers:
+            return
+        self._timers.discard(event.timer)
+        if event.timer is Timer.ENDPOINT and self._pause and not self._pause.over:
+            self._end_turn(event.at_ms)
+        elif event.timer is Timer.RESCORE and self._pause and not self._pause.over:
+            self._do(act.ScorePause(self.turn, self._pause.number))
+        elif event.timer is Timer.PARTIAL and self.state is State.HEARING:
+            self._do(act.TranscribePartial(self.turn, self._said))
+            self._set(Timer.PARTIAL, event.at_ms + self.rules.partial_ms)
+        elif event.timer is Timer.IDLE and self.state is State.LISTENING:
+            self._do(act.EndConversation("idle"))
+            self.state = State.ENDED
+
+    # --- small steps
+
+    def _open_turn(self, at_ms: float) -> None:
+        self.turn += 1
+        self._said = self._typed = ""
+        self._cancel(Timer.IDLE)
+        self._hear(at_ms)
+
+    def _hear(self, at_ms: float) -> None:
+        self._do(act.ShowSpeech(self.turn, speaking=True))
+        self.state = State.HEARING
+        if self.rules.partial_ms:
+            self._set(Timer.PARTIAL, at_ms + self.rules.partial_ms)
+
+    def _listen(self, at_ms: float) -> None:
+        self.state = State.LISTENING
+        self._set_idle(at_ms)
+
+    def _set_idle(self, at_ms: float) -> None:
+        if self.rules.idle_ms:
+            self._set(Timer.IDLE, at_ms + self.rules.idle_ms)
+
+    def _new_reply(self, turn: int, *, fixed: bool = False) -> Reply:
+        self._replies += 1
+        self._reply = Reply(self._replies, turn, fixed=fixed)
+        return self._reply
+
+    @property
+    def _the_reply(self) -> Reply:
+        if self._reply is None:
+            raise RuntimeError(f"no reply in state {self.state.name}")
+        return self._reply
+
+    @property
+    def _the_pause(self) -> Pause:
+        if self._pause is None:
+            raise RuntimeError(f"no pause in state {self.state.name}")
+        return self._pause
+
+    def _turn_text(self) -> str:
+        spoken = self._the_pause.text or ""
+        return _join(_join(self._said, spoken), self._typed)
+
+    def _do(self, *actions: act.Action) -> None:
+        self._actions.extend(actions)
+
+    def _set(self, timer: Timer, at_ms: float) -> None:
+        self._timers.add(timer)
+        self._do(act.SetTimer(timer, at_ms))
+
+    def _cancel(self, *timers: Timer) -> None:
+        for timer in timers:
+            if timer in self._timers:
+                self._timers.discard(timer)
+                self._do(act.CancelTimer(timer))
+
+
+def _join(before: str, after: str) -> str:
+    return f"{before} {after}".strip() if before and after else before or after
