@@ -94,7 +94,7 @@ class ReopenTurn:
 
 @dataclass(frozen=True, slots=True)
 class DropTurn:
-    """The turn turned out to be no turn: nothing was said, or the user wants no answer any more."""
+    """The turn turned out to be no turn: nothing was said."""
 
     turn: int
 

@@ -44,7 +44,7 @@ class TurnTaking:
         self._react(event)
         return self._actions
 
-    def _react(self, event: ev.Event) -> None:  # noqa: PLR0912 (one line for each kind of event is the clearest table)
+    def _react(self, event: ev.Event) -> None:
         match event:
             case ev.Started():
                 self._started(event)
@@ -328,8 +328,6 @@ class TurnTaking:
         if reply is None or self.state is State.PAUSED:
             return
         self._end_reply()
-        if not reply.audible and reply.turn > 0:
-            self._do(act.DropTurn(self.turn))
         self._after_reply(event.at_ms)
 
     def _timer_fired(self, event: ev.TimerFired) -> None:

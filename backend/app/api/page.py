@@ -1,0 +1,50 @@
+"""The page, for browsers; at the same address everything else gets the health JSON."""
+
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+
+from app.api.health import health, the_engine
+from app.core.config import REPOSITORY
+from app.engine import Engine
+
+FRONTEND = REPOSITORY / "frontend"
+router = APIRouter(include_in_schema=False)
+
+
+@router.api_route("/", methods=["GET", "HEAD"])
+async def root(request: Request, engine: Annotated[Engine, Depends(the_engine)]) -> Response:
+    """The page if HTML is wanted, else the health JSON."""
+    vary = {"Vary": "Accept"}
+    if "text/html" not in request.headers.get("accept", ""):
+        return JSONResponse(health(engine), headers=vary)
+    return FileResponse(FRONTEND / "index.html", headers={**vary, "Cache-Control": "no-cache", **_SECURITY})
+
+
+class PageFiles(StaticFiles):
+    """The page's other files. Browsers ask each time whether they have changed, so a new version shows at once."""
+
+    def __init__(self, directory: Path = FRONTEND / "static") -> None:
+        super().__init__(directory=directory)
+
+    def file_response(self, *args: object, **kwargs: object) -> Response:
+        """The file, never used from a cache without asking."""
+        response: Response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]  # passed on as they came
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
+_SECURITY = {
+    # The page may open WebSockets to any server its user names, and runs nothing but its own files.
+    "Content-Security-Policy": (
+        "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; script-src 'self' blob:; "
+        "worker-src 'self' blob:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; "
+        "form-action 'none'"
+    ),
+    "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}

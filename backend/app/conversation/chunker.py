@@ -1,0 +1,76 @@
+"""Cuts a growing reply into pieces that can be spoken: a short first one, then whole sentences."""
+
+import re
+
+FIRST_CHUNK_WORDS = 3
+"""The first piece may end at a comma once it has this many words: speaking can begin, and it still sounds whole."""
+FIRST_CHUNK_MAX_WORDS = 12
+"""Without any mark the first piece ends after this many words."""
+CHUNK_MAX_CHARACTERS = 220
+"""A sentence that runs on is cut at its last clause mark (or space) before this."""
+_SENTENCE_END = re.compile(r"[.!?…]+[\"')\]]*\s+|\n+|[。！？]")
+_CLAUSE_END = re.compile(r"[,;:—–][\"')\]]*\s+|[，、；：]")
+_ABBREVIATION = re.compile(
+    r"(?:\b(?:mr|mrs|ms|dr|prof|st|vs|no|e\.g|i\.e|etc|approx|dept|est|fig|jr|sr)|\b[A-Za-z])\.$", re.I
+)
+
+
+class SpeechChunker:
+    """Takes text as it is generated and gives the pieces to speak. Put together they are the text, unchanged."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._first = True
+
+    def push(self, text: str) -> list[str]:
+        """The pieces that `text` completes."""
+        self._text += text
+        chunks = []
+        while cut := self._cut():
+            chunks.append(self._text[:cut])
+            self._text = self._text[cut:]
+            self._first = False
+        return chunks
+
+    def flush(self) -> list[str]:
+        """The rest, when the reply has ended."""
+        rest, self._text = self._text, ""
+        return [rest] if rest else []
+
+    def _cut(self) -> int:
+        """Where the first complete piece ends; 0 while there is none."""
+        for match in _SENTENCE_END.finditer(self._text):
+            before = self._text[: match.end()].strip()
+            if before and not _ABBREVIATION.search(before) and not re.fullmatch(r"\d+\.", before):
+                return match.end() if match.end() <= CHUNK_MAX_CHARACTERS * 2 else self._shorten()
+        if self._first and (cut := self._first_clause()):
+            return cut
+        return self._shorten() if len(self._text) > CHUNK_MAX_CHARACTERS else 0
+
+    def _first_clause(self) -> int:
+        for match in _CLAUSE_END.finditer(self._text):
+            if len(self._text[: match.end()].split()) >= FIRST_CHUNK_WORDS:
+                return match.end()
+        words = list(re.finditer(r"\S+\s+", self._text))
+        return words[FIRST_CHUNK_MAX_WORDS - 1].end() if len(words) > FIRST_CHUNK_MAX_WORDS else 0
+
+    def _shorten(self) -> int:
+        head = self._text[:CHUNK_MAX_CHARACTERS]
+        marks = [match.end() for match in _CLAUSE_END.finditer(head)]
+        if marks:
+            return marks[-1]
+        space = head.rfind(" ")
+        return space + 1 if space > 0 else CHUNK_MAX_CHARACTERS
+
+
+_LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
+_URL = re.compile(r"https?://(?:www\.)?([^\s/]+)\S*")
+_MARKUP = re.compile(r"[*_`#>|~]+|^\s*[-•]\s+", re.M)
+
+
+def speakable(text: str) -> str:
+    """`text` without what is written but not said: markup, link targets, the tail of addresses."""
+    text = _LINK.sub(r"\1", text)
+    text = _URL.sub(r"\1", text)
+    text = _MARKUP.sub(" ", text)
+    return " ".join(text.split())

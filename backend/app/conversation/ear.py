@@ -1,0 +1,168 @@
+"""The listening half of a conversation: audio in, speech events out.
+
+Audio comes in at any pace and in any length (`hear`), waits in a bounded inbox, and is looked at in order (`listen`).
+When the client stops sending, the time that passes counts as silence, so that turns end and alarms go off all the same.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.audio.buffer import AudioBuffer
+from app.conversation.events import BufferFull, Event
+from app.conversation.hearing import SpeechGate
+from app.core.errors import OverloadedError
+from app.vad.base import WINDOW_MS, VoiceStream
+
+INBOX_LIMIT_MS = 30_000.0
+"""Audio received but not yet looked at; beyond this the oldest goes and is counted."""
+log = logging.getLogger(__name__)
+
+
+class Ear:
+    """Hears one audio stream. `on_event` gets the speech events, `on_time` is called when the audio clock has moved."""
+
+    def __init__(
+        self,
+        voice: VoiceStream,
+        buffer: AudioBuffer,
+        gate: SpeechGate,
+        *,
+        client_silence_ms: float,
+        now_s: Callable[[], float],
+        on_event: Callable[[Event], None],
+        on_time: Callable[[], None],
+    ) -> None:
+        self.dropped_ms = 0.0
+        """Audio that came faster than it could be looked at and was lost."""
+        self.buffer = buffer
+        self._rate_hz = voice.rate_hz
+        self._window = int(voice.rate_hz * WINDOW_MS / 1000)
+        self._voice = voice
+        self._gate = gate
+        self._client_silence_s = client_silence_ms / 1000
+        self._now_s = now_s
+        self._on_event = on_event
+        self._on_time = on_time
+        self._inbox: deque[NDArray[np.int16] | int] = deque()
+        self._inbox_samples = 0
+        self._wake = asyncio.Event()
+        self._closed = False
+        self._covered_s = now_s()
+        self._silent = self._muted = self._overloaded = False
+        self._fed = self._windows = 0
+
+    @property
+    def clock_ms(self) -> float:
+        """The audio clock: milliseconds of audio (and silence) looked at."""
+        return self.buffer.received_ms
+
+    @property
+    def idle(self) -> bool:
+        """Everything that came in has been looked at."""
+        return not self._inbox and not self._wake.is_set()
+
+    def when_s(self, clock_ms: float) -> float:
+        """The time (of `now_s`) at which this moment of the audio clock reached us."""
+        arrived_ms = self.clock_ms + self._inbox_samples * 1000 / self._rate_hz
+        return self._covered_s - (arrived_ms - clock_ms) / 1000
+
+    def last_voice_s(self) -> float:
+        """The time (of `now_s`) at which the last voice reached us."""
+        return self.when_s(self._gate.last_voice_ms)
+
+    def hear(self, samples: NDArray[np.int16]) -> None:
+        """Take audio (int16 mono [n]) without waiting. Ignored while muted."""
+        if self._muted or not len(samples):
+            return
+        self._silent = False
+        self._covered_s = self._now_s()
+        self._receive(samples)
+
+    def mute(self, muted: bool) -> None:
+        """Muted, everything counts as silence from now on."""
+        self._muted = muted
+
+    def tick(self) -> None:
+        """Call often: notices that the client has stopped sending, and lets silence pass instead."""
+        gap_s = self._now_s() - self._covered_s
+        if self._muted or gap_s >= self._client_silence_s:
+            self._silent = True
+        if self._silent and gap_s > 0:
+            self._covered_s += gap_s
+            self._receive(round(gap_s * self._rate_hz))
+
+    def close(self) -> None:
+        """Let `listen` return."""
+        self._closed = True
+        self._wake.set()
+
+    async def listen(self) -> None:
+        """Look at what comes in until `close`. Raises ProviderError when the voice detector fails."""
+        while not self._closed:
+            await self._wake.wait()
+            while self._inbox and not self._closed:
+                audio = self._inbox.popleft()
+                self._inbox_samples -= _length(audio)
+                if isinstance(audio, int):
+                    self._take_silence(audio)
+                else:  # long input goes window by window, so that what happens in it happens at its own time
+                    for start in range(0, len(audio), self._window):
+                        await self._take(audio[start : start + self._window])
+            self._wake.clear()
+
+    def _receive(self, audio: NDArray[np.int16] | int) -> None:
+        self._inbox.append(audio)
+        self._inbox_samples += _length(audio)
+        while self._inbox_samples * 1000 > INBOX_LIMIT_MS * self._rate_hz and len(self._inbox) > 1:
+            lost = _length(self._inbox.popleft())
+            self._inbox_samples -= lost
+            self.dropped_ms += lost * 1000 / self._rate_hz
+        self._wake.set()
+
+    async def _take(self, samples: NDArray[np.int16]) -> None:
+        if self._closed:
+            return
+        self.buffer.append(samples)
+        self._fed += len(samples)
+        try:
+            probabilities = await self._voice.feed(samples)
+            self._overloaded = False
+        except OverloadedError as error:  # this window stays unheard; the next ones may fare better
+            if not self._overloaded:
+                log.warning("%s", error.message)
+            self._overloaded = True
+            self._voice.reset()
+            self._fed = self._windows = 0
+            probabilities = []
+        for probability in probabilities:
+            self._windows += 1
+            self._step(probability, self.clock_ms - (self._fed - self._windows * self._window) * 1000 / self._rate_hz)
+        self._after()
+
+    def _take_silence(self, samples: int) -> None:
+        """Silence needs no detector."""
+        self._voice.reset()
+        self._fed = self._windows = 0
+        while samples > 0 and not self._closed:
+            self.buffer.append(np.zeros(min(self._window, samples), np.int16))
+            samples -= self._window
+            self._step(0.0, self.clock_ms)
+            self._after()
+
+    def _step(self, probability: float, at_ms: float) -> None:
+        for event in self._gate.step(probability, at_ms):
+            self._on_event(event)
+
+    def _after(self) -> None:
+        if self.buffer.full:
+            self._on_event(BufferFull(self.clock_ms))
+        self._on_time()
+
+
+def _length(audio: NDArray[np.int16] | int) -> int:
+    return audio if isinstance(audio, int) else len(audio)

@@ -1,0 +1,79 @@
+"""One clock for all playout: every conversation of the process is called 50 times a second from one timer."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+TICK_MS = 20.0
+log = logging.getLogger(__name__)
+
+
+class Metronome:
+    """Calls everything that was added, every `TICK_MS`, while there is anything to call. Belongs to one event loop.
+
+    `now_s` is the steady clock (seconds) that playout and latency go by.
+    """
+
+    def __init__(self, now_s: Callable[[], float] = time.perf_counter) -> None:
+        self.now_s = now_s
+        self._ticks: dict[int, Callable[[], None]] = {}
+        self._next = 0
+        self._handle: asyncio.TimerHandle | None = None
+        self._due = 0.0
+
+    def add(self, tick: Callable[[], None]) -> int:
+        """Call `tick` from now on; it must be quick. Returns a key for `remove`."""
+        self._next += 1
+        self._ticks[self._next] = tick
+        self._start()
+        return self._next
+
+    def remove(self, key: int) -> None:
+        """Stop calling. Unknown keys are ignored."""
+        self._ticks.pop(key, None)
+        if not self._ticks and self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def beat(self) -> None:
+        """Call everything once."""
+        for key, tick in list(self._ticks.items()):
+            try:
+                tick()
+            except Exception:
+                log.exception("A conversation failed in its playout and is not called any more")
+                self._ticks.pop(key, None)
+
+    def _start(self) -> None:
+        if self._handle is None:
+            loop = asyncio.get_running_loop()
+            self._due = loop.time()
+            self._schedule(loop)
+
+    def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
+        # After a stall there is no burst of ticks to catch up: playout looks at the time, not at the count.
+        self._due = max(self._due + TICK_MS / 1000, loop.time())
+        self._handle = loop.call_at(self._due, self._tick, loop)
+
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._handle = None
+        self.beat()
+        if self._ticks and self._handle is None:
+            self._schedule(loop)
+
+
+class HandMetronome(Metronome):
+    """A metronome moved by hand, for conversations that run as fast as the machine can."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: self._time_s)
+        self._time_s = 0.0
+
+    def advance(self, step_ms: float = TICK_MS) -> None:
+        """Let time pass, and call everything once."""
+        self._time_s += step_ms / 1000
+        self.beat()
+
+    def _start(self) -> None:
+        """Only `advance` makes it beat."""

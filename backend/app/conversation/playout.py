@@ -1,0 +1,158 @@
+"""What of a reply has been sent, and what has been heard.
+
+A reply's audio waits here and leaves in step with time: at most `LEAD_MS` ahead of what the listener hears, so that a
+stall is not heard and an interruption still cuts at once. Each piece of audio knows the text it speaks, which gives the
+words that were heard when a reply is cut off.
+"""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+LEAD_MS = 200.0
+"""How far sending runs ahead of listening."""
+BACKLOG_MS = 15_000.0
+"""Audio made but not yet sent; beyond this the reply waits (`has_room`)."""
+REPORT_GRACE_MS = 1500.0
+"""How long the end of a reply waits for a listener whose own reports lag behind (a slow speaker, a jitter buffer)."""
+SPEECH_CHARACTERS_PER_S = 15.0
+"""Speaking rate assumed for a chunk whose audio is not complete yet."""
+
+
+@dataclass(slots=True)
+class _Chunk:
+    """A piece of text and its place in the reply's audio."""
+
+    text: str
+    start: int
+    samples: int = 0
+    complete: bool = False
+
+
+class Playout:
+    """The audio of one reply. Times are milliseconds of any steady clock, the same one in every call."""
+
+    def __init__(self, rate_hz: int) -> None:
+        self.rate_hz = rate_hz
+        self.has_room = asyncio.Event()
+        """Clear while more audio waits than `BACKLOG_MS`."""
+        self.has_room.set()
+        self.finished = False
+        """No more audio will be added."""
+        self._queue: deque[NDArray[np.int16]] = deque()
+        self._chunks: list[_Chunk] = []
+        self._total = 0
+        self._sent = 0
+        self._heard = 0.0
+        self._heard_at_ms: float | None = None
+        self._all_heard_at_ms: float | None = None
+        self._reported: float | None = None
+
+    def begin_chunk(self, text: str) -> None:
+        """The audio added from now on speaks `text`."""
+        self._end_chunk()
+        self._chunks.append(_Chunk(text, self._total))
+
+    def add(self, samples: NDArray[np.int16]) -> None:
+        """Add audio (int16 mono [n] at the playout's rate) of the current chunk."""
+        self._queue.append(samples)
+        self._total += len(samples)
+        self._chunks[-1].samples += len(samples)
+        if (self._total - self._sent) * 1000 > BACKLOG_MS * self.rate_hz:
+            self.has_room.clear()
+
+    def finish(self) -> None:
+        """All audio of the reply has been added."""
+        self._end_chunk()
+        self.finished = True
+
+    @property
+    def duration_ms(self) -> float:
+        """Length of the audio added so far."""
+        return self._total * 1000 / self.rate_hz
+
+    @property
+    def all_sent(self) -> bool:
+        """Nothing is left to send, and nothing will be."""
+        return self.finished and not self._queue
+
+    def due(self, now_ms: float) -> NDArray[np.int16] | None:
+        """The samples to send now, or None. The first call starts the playout's clock."""
+        self._advance(now_ms)
+        ahead = self._sent - self._heard
+        wanted = int(LEAD_MS * self.rate_hz / 1000 - ahead)
+        if wanted <= 0 or not self._queue:
+            return None
+        taken: list[NDArray[np.int16]] = []
+        while wanted > 0 and self._queue:
+            piece = self._queue.popleft()
+            if len(piece) > wanted:
+                self._queue.appendleft(piece[wanted:])
+                piece = piece[:wanted]
+            taken.append(piece)
+            wanted -= len(piece)
+            self._sent += len(piece)
+        if (self._total - self._sent) * 1000 <= BACKLOG_MS * self.rate_hz:
+            self.has_room.set()
+        return taken[0] if len(taken) == 1 else np.concatenate(taken)
+
+    def report(self, played_ms: float) -> None:
+        """The listener says how much of the reply has left its speaker."""
+        self._reported = min(max(played_ms, self._reported or 0.0) * self.rate_hz / 1000, float(self._sent))
+
+    def is_over(self, now_ms: float) -> bool:
+        """Everything has been heard: by the listener's own word, or by the clock."""
+        if not self.all_sent:
+            return False
+        self._advance(now_ms)
+        if self._heard < self._sent:
+            return False
+        if self._all_heard_at_ms is None:
+            self._all_heard_at_ms = now_ms
+        if self._reported is None or self._reported >= self._sent - self.rate_hz // 50:
+            return True
+        return now_ms - self._all_heard_at_ms >= REPORT_GRACE_MS
+
+    def heard_samples(self, now_ms: float) -> float:
+        """How many samples the listener has heard: what was reported, else what the clock says."""
+        self._advance(now_ms)
+        return self._heard if self._reported is None else min(self._heard, self._reported + self.rate_hz // 5)
+
+    def heard_text(self, now_ms: float) -> str:
+        """The text up to the last word that was heard to its end."""
+        heard = self.heard_samples(now_ms)
+        parts: list[str] = []
+        for chunk in self._chunks:
+            length = chunk.samples
+            if not chunk.complete:
+                length = max(length, int(len(chunk.text) / SPEECH_CHARACTERS_PER_S * self.rate_hz))
+            if heard >= chunk.start + length:
+                parts.append(chunk.text)
+                continue
+            parts.append(_words_up_to(chunk.text, (heard - chunk.start) / length))
+            break
+        return "".join(parts)
+
+    def _advance(self, now_ms: float) -> None:
+        """Listening goes on by itself until it has caught up with what was sent."""
+        if self._heard_at_ms is not None:
+            passed = max(0.0, now_ms - self._heard_at_ms) * self.rate_hz / 1000
+            self._heard = min(float(self._sent), self._heard + passed)
+        self._heard_at_ms = now_ms
+
+    def _end_chunk(self) -> None:
+        if self._chunks:
+            self._chunks[-1].complete = True
+
+
+def _words_up_to(text: str, share: float) -> str:
+    """The whole words within this share (0..1) of the text's length, taken as the share of its time."""
+    reach = int(len(text) * min(max(share, 0.0), 1.0))
+    if reach >= len(text):
+        return text
+    while reach > 0 and not (text[reach].isspace() and not text[reach - 1].isspace()):
+        reach -= 1
+    return text[:reach]

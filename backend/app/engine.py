@@ -1,0 +1,199 @@
+"""The engine: everything a conversation needs, built from the settings and shared by all conversations.
+
+The server, `ahoy talk` and the benchmarks hold their conversations through the same engine.
+"""
+
+import asyncio
+import logging
+from pathlib import Path
+
+from app.conversation.messages import Outlet
+from app.conversation.metronome import Metronome
+from app.conversation.options import Options, Providers
+from app.conversation.phrases import Phrases
+from app.conversation.session import Conversation
+from app.core.config import Settings
+from app.core.errors import AhoyError, ModelError, OverloadedError
+from app.inference.location import resolve
+from app.inference.manifest import Role
+from app.inference.store import ModelStore
+from app.llm.base import LanguageModel
+from app.llm.scripted import ScriptedModel
+from app.stt.base import SpeechToText
+from app.stt.scripted import ScriptedRecognizer
+from app.tts.base import TextToSpeech
+from app.tts.scripted import ScriptedVoice
+from app.turn.base import TurnDetector
+from app.turn.smart_turn import SmartTurnDetector
+from app.vad.base import VoiceActivityDetector
+from app.vad.silero import SileroDetector
+
+log = logging.getLogger(__name__)
+
+MULTILINGUAL = ("auto", "en", "de", "es", "fr", "it", "nl", "pl", "pt", "sv", "tr", "uk", "ja", "ko", "zh")
+"""Languages offered when the multilingual recogniser is there; it knows more, and LANGUAGE takes any of them."""
+
+
+def needed_models(settings: Settings) -> dict[str, str]:
+    """The model settings that these settings make use of, by the name of the setting."""
+    names = ["vad_model", "turn_model"]
+    if settings.stt_provider == "embedded":
+        names.append("stt_model" if settings.language == "en" else "stt_multilingual_model")
+    if settings.llm_provider == "embedded":
+        names.append("llm_model")
+    return {name: getattr(settings, name) for name in names}
+
+
+class Engine:
+    """Holds the providers and opens conversations. `start` loads, `close` ends everything.
+
+    Raises ModelError at once when a model that the settings need is not there.
+    """
+
+    def __init__(
+        self, settings: Settings, *, store: ModelStore | None = None, metronome: Metronome | None = None
+    ) -> None:
+        self.settings = settings
+        self.metronome = metronome or Metronome()
+        self.conversations: set[Conversation] = set()
+        self.problem = ""
+        """Why the engine will never be ready; empty while there is hope."""
+        self._store = store or ModelStore()
+        self._paths = {name: self._find(name, value) for name, value in needed_models(settings).items()}
+        self._multilingual = self._paths.get("stt_multilingual_model") or self._find_optional()
+        self._providers: Providers | None = None
+        self._loaded = asyncio.Event()
+
+    @property
+    def ready(self) -> bool:
+        """All models are loaded."""
+        return self._providers is not None
+
+    @property
+    def providers(self) -> Providers:
+        """Who does the work. Raises OverloadedError before the engine is ready."""
+        if self._providers is None:
+            raise OverloadedError(self.problem or "The models are still being loaded; try again in a moment.")
+        return self._providers
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """What a user may choose: ISO 639-1 codes, and `auto` when the language can be detected."""
+        offered = MULTILINGUAL if self._multilingual else ("en",)
+        chosen = self.settings.language
+        return offered if chosen in offered else (chosen, *offered)
+
+    async def start(self) -> None:
+        """Load the models, in threads, and prepare the fixed phrases. Raises what the loading raises."""
+        try:
+            vad, turn, stt, llm, tts = await asyncio.gather(
+                asyncio.to_thread(self._load_vad),
+                asyncio.to_thread(self._load_turn),
+                asyncio.to_thread(self._load_stt),
+                asyncio.to_thread(self._load_llm),
+                asyncio.to_thread(self._load_tts),
+            )
+            phrases = Phrases(tts)
+            for text in (self.settings.greeting, self.settings.apology):
+                if text:
+                    await phrases.audio(text, self.settings.voice)
+            self._providers = Providers(vad, turn, stt, llm, tts, phrases)
+        except Exception as error:
+            self.problem = error.message if isinstance(error, AhoyError) else "The models could not be loaded."
+            raise
+        finally:
+            self._loaded.set()
+
+    async def wait_until_ready(self) -> None:
+        """Return when the engine is ready. Raises OverloadedError if it never will be."""
+        await self._loaded.wait()
+        _ = self.providers
+
+    def open(self, name: str, options: Options, outlet: Outlet) -> Conversation:
+        """A new conversation; run it with `hold`. `name` stands for it in the logs. Raises OverloadedError when there
+        are too many already."""
+        if len(self.conversations) >= self.settings.max_conversations:
+            raise OverloadedError(
+                f"All {self.settings.max_conversations} lines are busy; try again in a moment.", code="server_full"
+            )
+        conversation = Conversation(name, self.providers, options, outlet, self.metronome)
+        self.conversations.add(conversation)
+        return conversation
+
+    async def hold(self, conversation: Conversation) -> str:
+        """Run a conversation that `open` gave, to its end; returns why it ended."""
+        try:
+            return await conversation.run()
+        finally:
+            self.conversations.discard(conversation)
+
+    async def close(self) -> None:
+        """End all conversations, then the models."""
+        for conversation in list(self.conversations):
+            conversation.end("shutdown")
+        providers, self._providers = self._providers, None
+        if providers:
+            for provider in (providers.vad, providers.turn, providers.stt, providers.llm, providers.tts):
+                await provider.close()
+
+    # --- loading; each of these blocks
+
+    def _find(self, setting: str, value: str) -> Path:
+        role: Role = _ROLES[setting]
+        try:
+            return resolve(value, role, self._store).path
+        except ModelError as error:
+            raise ModelError(f"{setting.upper()}: {error.message}", code=error.code) from None
+
+    def _find_optional(self) -> Path | None:
+        """The multilingual recogniser is used when it happens to be there."""
+        if self.settings.stt_provider != "embedded":
+            return None
+        try:
+            return self._find("stt_multilingual_model", self.settings.stt_multilingual_model)
+        except ModelError:
+            return None
+
+    def _load_vad(self) -> VoiceActivityDetector:
+        return SileroDetector(self._paths["vad_model"])
+
+    def _load_turn(self) -> TurnDetector:
+        return SmartTurnDetector(self._paths["turn_model"])
+
+    def _load_stt(self) -> SpeechToText:
+        if self.settings.stt_provider == "scripted":
+            return ScriptedRecognizer(self.settings.scripted_stt_ms)
+        from app.stt.whisper import WhisperRecognizer  # noqa: PLC0415 (loads a large library, only if it is used)
+
+        return WhisperRecognizer(self._paths.get("stt_model"), self._multilingual)
+
+    def _load_llm(self) -> LanguageModel:
+        settings = self.settings
+        if settings.llm_provider == "scripted":
+            return ScriptedModel(
+                first_token_ms=settings.scripted_first_token_ms,
+                token_ms=settings.scripted_token_ms,
+                tokens=settings.scripted_tokens,
+            )
+        from app.llm.llama import LlamaModel  # noqa: PLC0415 (loads a large library, only if it is used)
+
+        return LlamaModel(
+            self._paths["llm_model"], context_tokens=settings.llm_context_tokens, parallel=settings.llm_parallel
+        )
+
+    def _load_tts(self) -> TextToSpeech:
+        settings = self.settings
+        if settings.tts_provider == "scripted":
+            return ScriptedVoice(first_audio_ms=settings.scripted_first_audio_ms, audio_ms=settings.scripted_audio_ms)
+        from app.tts.hibari import HibariVoice  # noqa: PLC0415 (loads a large library, only if it is used)
+
+        return HibariVoice()
+
+
+_ROLES: dict[str, Role] = {
+    "vad_model": "vad",
+    "turn_model": "turn",
+    "stt_model": "stt",
+    "stt_multilingual_model": "stt",
+    "llm_model": "llm",
+}

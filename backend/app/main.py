@@ -1,0 +1,78 @@
+"""The FastAPI application: settings, life cycle, routes. `uvicorn app.main:app` serves it."""
+
+import asyncio
+import contextlib
+import logging
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import FastAPI, WebSocket
+
+from app.api import health, page
+from app.core.config import Settings, load_settings, unknown_variables
+from app.core.errors import AhoyError
+from app.core.logs import set_up_logging
+from app.engine import Engine
+from app.websocket.handler import converse
+
+log = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings, *, engine: Engine | None = None) -> FastAPI:
+    """The application. Raises ModelError when a model that the settings need is not there."""
+    engine = engine or Engine(settings)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        loading = asyncio.create_task(_load(engine))  # the server answers while the models are being loaded
+        try:
+            yield
+        finally:
+            loading.cancel()
+            await asyncio.gather(loading, return_exceptions=True)
+            await engine.close()
+
+    app = FastAPI(title="Ahoy", version=health.ahoy_version(), lifespan=lifespan)
+    app.state.engine = engine
+    app.include_router(health.router)
+    app.include_router(page.router)
+    app.mount("/static", page.PageFiles(), name="static")
+
+    @app.websocket(settings.ws_path)
+    async def conversation(socket: WebSocket) -> None:
+        await converse(socket, engine)
+
+    return app
+
+
+async def _load(engine: Engine) -> None:
+    try:
+        await engine.start()
+        log.info("Ready: open %s", engine.settings.base_url)
+    except AhoyError as error:
+        log.error("The models could not be loaded: %s", error.message)
+    except Exception:
+        log.exception("The models could not be loaded")
+
+
+def build() -> FastAPI:
+    """The application for the settings of this process. Wrong settings or missing models end the process, with one line
+    for each problem."""
+    try:
+        settings = load_settings()
+        set_up_logging(settings.log_level)
+        for line in unknown_variables():
+            log.warning("%s", line)
+        return create_app(settings)
+    except AhoyError as error:
+        sys.stderr.write(f"Ahoy cannot start.\n{error.message}\n")
+        raise SystemExit(2) from None
+
+
+def __getattr__(name: str) -> Any:
+    """`app` is built when a server asks for it, so that importing this module needs no settings."""
+    if name == "app":
+        globals()["app"] = build()
+        return globals()["app"]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
