@@ -1,0 +1,274 @@
+"""The laws of turn-taking hold for every order of events, possible or not."""
+
+from dataclasses import dataclass, field
+
+from app.conversation import actions as act
+from app.conversation import events as ev
+from app.conversation.endpointing import Endpointing
+from app.conversation.events import Timer
+from app.conversation.turn_state import State, TurnRules
+from app.conversation.turns import TurnTaking
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+WORDS = st.sampled_from(["", "yes", "tell me more", "  "])
+
+
+@dataclass
+class Referee:
+    """Watches one conversation from outside: sees events and actions, never the machine's own state."""
+
+    audible: int | None = None
+    audible_turn: int = 0
+    made: dict[int, int] = field(default_factory=dict)
+    """Replies begun and not yet ended, with their turn."""
+    committed: set[int] = field(default_factory=set)
+    owed: int | None = None
+    """The confirmed turn that still waits for its answer."""
+    answered: set[int] = field(default_factory=set)
+    ended: bool = False
+    replies: set[int] = field(default_factory=set)
+    open_pause: int | None = None
+
+    def see(self, event: ev.Event, actions: list[act.Action]) -> None:
+        if self.ended:
+            assert actions == [], "something was decided after the end"
+            return
+        if isinstance(event, ev.Transcribed | ev.TranscriptionFailed | ev.PauseScored) and event.pause != self.open_pause:
+            assert actions == [], "an answer about a pause that is no more changed something"
+        if isinstance(event, ev.Interrupted):
+            self.owed = None  # the user does not want the answer
+        for action in actions:
+            self._see(action)
+        if isinstance(event, ev.Ended):
+            assert actions == []
+            self.ended = True
+
+    def _see(self, action: act.Action) -> None:
+        match action:
+            case act.Transcribe(pause=pause):
+                self.open_pause = pause
+            case act.AbandonPause() | act.DropTurn():
+                self.open_pause = None
+            case act.StartReply(reply=reply, turn=turn) | act.Say(reply=reply, turn=turn) | act.Apologise(
+                reply=reply, turn=turn
+            ):
+                assert reply not in self.replies, "a reply number was used twice"
+                assert not self.made, "two replies were being made at once"
+                self.replies.add(reply)
+                self.made[reply] = turn
+            case act.CommitReply(reply):
+                assert reply in self.made
+                self.committed.add(reply)
+            case act.Play(reply):
+                assert self.audible is None, "two replies were audible at once"
+                assert reply in self.made and reply in self.committed
+                turn = self.made[reply]
+                if turn > 0:
+                    assert self.owed == turn, "a turn that was taken back or answered got a reply"
+                    self.owed = None
+                    self.answered.add(turn)
+                self.audible, self.audible_turn = reply, turn
+            case act.Stop(reply):
+                assert self.audible == reply, "a silent reply was stopped"
+                self.audible = None
+                del self.made[reply]
+            case act.Finish(reply):
+                assert reply in self.made
+                if self.audible == reply:
+                    self.audible = None
+                elif self.made[reply] == self.owed:  # an apology that could only be shown
+                    self.owed = None
+                del self.made[reply]
+            case act.DiscardReply(reply):
+                assert self.audible != reply, "an audible reply was discarded without a word to the listener"
+                del self.made[reply]
+            case act.Hold(reply) | act.Resume(reply):
+                assert reply in self.made
+            case act.ConfirmTurn(turn):
+                self.open_pause = None
+                assert self.audible is None, "a turn was confirmed while a reply was audible"
+                assert self.owed is None, "a confirmed turn was left without an answer"
+                assert turn not in self.answered, "a turn was answered twice"
+                self.owed = turn
+            case act.ReopenTurn(turn):
+                assert self.owed == turn, "only a turn that waits for its answer can be taken back"
+                self.owed = None
+            case act.EndConversation():
+                self.ended = True
+            case _:
+                pass
+
+
+numbers = st.integers(min_value=0, max_value=6)
+events = st.one_of(
+    st.builds(ev.Started, at_ms=st.just(0.0), greeting=st.sampled_from(["", "Ahoy!"])),
+    st.builds(ev.SpeechStarted, at_ms=st.just(0.0), onset_ms=st.just(0.0)),
+    st.builds(ev.SpeechSustained, at_ms=st.just(0.0)),
+    st.builds(ev.SpeechPaused, at_ms=st.just(0.0), last_voice_ms=st.just(0.0)),
+    st.builds(ev.PauseScored, at_ms=st.just(0.0), pause=numbers, probability=st.floats(0, 1)),
+    st.builds(ev.Transcribed, at_ms=st.just(0.0), pause=numbers, text=WORDS),
+    st.builds(ev.TranscriptionFailed, at_ms=st.just(0.0), pause=numbers),
+    st.builds(ev.ReplyReady, at_ms=st.just(0.0), reply=numbers),
+    st.builds(ev.ReplyFailed, at_ms=st.just(0.0), reply=numbers),
+    st.builds(ev.PlayoutFinished, at_ms=st.just(0.0), reply=numbers),
+    st.builds(ev.Typed, at_ms=st.just(0.0), text=WORDS),
+    st.builds(ev.Interrupted, at_ms=st.just(0.0)),
+    st.builds(ev.BufferFull, at_ms=st.just(0.0)),
+    st.builds(ev.TimerFired, at_ms=st.just(0.0), timer=st.sampled_from(Timer)),
+)
+"""Numbers are small, so that they often, and not always, name what exists: see `aimed`."""
+
+
+class World:
+    """A machine, its referee, and the numbers that are in use, so that answers can be aimed at what was asked."""
+
+    def __init__(self, *, speculation: bool = True) -> None:
+        rules = TurnRules(Endpointing(200, 1600), idle_ms=60_000, partial_ms=1000, speculation=speculation)
+        self.turns = TurnTaking(rules)
+        self.referee = Referee()
+        self.now_ms = 0.0
+        self.pause = 0
+        self.reply = 0
+        self.failed: set[int] = set()
+
+    def feed(self, event: ev.Event) -> list[act.Action]:
+        actions = self.turns.handle(event)
+        for action in actions:
+            if isinstance(action, act.Transcribe):
+                self.pause = action.pause
+            elif isinstance(action, act.StartReply | act.Say | act.Apologise):
+                self.reply = action.reply
+        self.referee.see(event, actions)
+        if isinstance(event, ev.ReplyFailed):
+            self.failed.add(event.reply)
+        return actions
+
+    def aimed(self, event: ev.Event, age: int) -> ev.Event:
+        """The event at the present time; small ages make it about the latest pause or reply, others about old ones."""
+        match event:
+            case ev.PauseScored(_, _, probability):
+                return ev.PauseScored(self.now_ms, self.pause - age, probability)
+            case ev.Transcribed(_, _, text):
+                return ev.Transcribed(self.now_ms, self.pause - age, text)
+            case ev.TranscriptionFailed():
+                return ev.TranscriptionFailed(self.now_ms, self.pause - age)
+            case ev.ReplyReady() | ev.ReplyFailed() | ev.PlayoutFinished():
+                return type(event)(self.now_ms, self.reply - age)
+            case ev.Started(_, greeting):
+                return ev.Started(self.now_ms, greeting)
+            case ev.SpeechStarted():
+                return ev.SpeechStarted(self.now_ms, self.now_ms - 64)
+            case ev.SpeechPaused():
+                return ev.SpeechPaused(self.now_ms, self.now_ms - 130)
+            case ev.Typed(_, text):
+                return ev.Typed(self.now_ms, text)
+            case ev.TimerFired(_, timer):
+                return ev.TimerFired(self.now_ms, timer)
+            case _:
+                return type(event)(self.now_ms)  # type: ignore[call-arg]  # the rest has nothing but its time
+
+    def settle(self) -> None:
+        """Everything that was asked for is answered, nobody speaks any more, and time passes."""
+        for _ in range(12):
+            self.now_ms += 5000
+            self.feed(ev.SpeechPaused(self.now_ms, self.now_ms - 200))
+            self.feed(ev.TimerFired(self.now_ms, Timer.ENDPOINT))
+            self.feed(ev.Transcribed(self.now_ms, self.pause, "and this"))
+            if self.reply not in self.failed:  # what has failed never becomes ready
+                self.feed(ev.ReplyReady(self.now_ms, self.reply))
+            self.feed(ev.PlayoutFinished(self.now_ms, self.reply))
+
+
+SPEECH = [ev.SpeechStarted(0.0, 0.0), ev.SpeechSustained(0.0), ev.SpeechPaused(0.0, 0.0)]
+HEARD = ev.Transcribed(0.0, 0, "tell me more")
+OVER = ev.PauseScored(0.0, 0, 1.0)
+flows = st.sampled_from(
+    [
+        SPEECH,
+        [*SPEECH, HEARD],
+        [*SPEECH, HEARD, OVER],
+        [*SPEECH, OVER, HEARD],
+        [HEARD, OVER, ev.ReplyReady(0.0, 0)],
+        [ev.ReplyReady(0.0, 0), ev.PlayoutFinished(0.0, 0)],
+        [ev.ReplyFailed(0.0, 0), OVER],
+        [ev.SpeechStarted(0.0, 0.0), ev.BufferFull(0.0), HEARD],
+    ]
+)
+"""What usually happens together; the rest of the moves breaks it up in every way."""
+
+
+def _timed(kinds):
+    return st.tuples(kinds, st.integers(0, 3), st.integers(0, 900))
+
+
+steps = st.lists(
+    st.one_of(_timed(events).map(lambda move: [move]), flows.map(lambda flow: [(event, 0, 100) for event in flow])),
+    max_size=40,
+).map(lambda parts: [move for part in parts for move in part])
+
+
+def play(world: World, moves: list[tuple[ev.Event, int, int]]) -> None:
+    for event, age, passed_ms in moves:
+        world.now_ms += passed_ms
+        world.feed(world.aimed(event, max(0, age - 2)))
+
+
+@settings(max_examples=600, deadline=None)
+@given(moves=steps, speculation=st.booleans())
+def test_the_laws_hold_whatever_happens(moves, speculation):
+    play(World(speculation=speculation), moves)
+
+
+@settings(max_examples=600, deadline=None)
+@given(moves=steps, speculation=st.booleans())
+def test_every_confirmed_turn_is_answered_once_things_come_to_rest(moves, speculation):
+    world = World(speculation=speculation)
+    play(world, [move for move in moves if move[0] != ev.TimerFired(0.0, Timer.IDLE)])
+    world.settle()
+    assert world.referee.owed is None
+    assert world.referee.audible is None
+    assert world.turns.state is State.LISTENING
+
+
+@settings(max_examples=200, deadline=None)
+@given(before=steps, after=steps)
+def test_after_the_end_nothing_is_decided(before, after):
+    world = World()
+    play(world, before)
+    world.feed(ev.Ended(world.now_ms))
+    for event, age, _ in after:
+        assert world.turns.handle(world.aimed(event, age)) == []
+
+
+@settings(max_examples=300, deadline=None)
+@given(moves=steps)
+def test_the_same_events_always_give_the_same_decisions(moves):
+    first, second = World(), World()
+    for event, age, passed_ms in moves:
+        for world in (first, second):
+            world.now_ms += passed_ms
+        aimed = first.aimed(event, age)
+        assert first.feed(aimed) == second.feed(aimed)
+
+
+@settings(max_examples=300, deadline=None)
+@given(moves=steps)
+def test_timers_that_were_cancelled_or_replaced_do_nothing(moves):
+    """A timer may only act while it is set, whatever stray alarms arrive."""
+    world = World()
+    armed: set[Timer] = set()
+    for event, age, passed_ms in moves:
+        world.now_ms += passed_ms
+        aimed = world.aimed(event, max(0, age - 2))
+        stray = isinstance(aimed, ev.TimerFired) and aimed.timer not in armed
+        actions = world.feed(aimed)
+        if stray:
+            assert actions == []
+        if isinstance(aimed, ev.TimerFired):
+            armed.discard(aimed.timer)
+        for action in actions:
+            if isinstance(action, act.SetTimer):
+                armed.add(action.timer)
+            elif isinstance(action, act.CancelTimer):
+                armed.discard(action.timer)
