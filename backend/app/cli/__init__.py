@@ -10,7 +10,10 @@ from app.cli.talk import talk
 from app.core.errors import AhoyError
 
 app = typer.Typer(
-    help="Ahoy, a self-hosted voice assistant.", no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False
+    help="Ahoy, a self-hosted voice assistant.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
 )
 app.command()(serve)
 app.command()(talk)

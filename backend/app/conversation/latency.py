@@ -45,7 +45,7 @@ def turn_latency(turn: int, reply: int, spoken: TurnClock, made: ReplyClock, now
     transcribed = spoken.pause_s + spoken.stt_s
     begins = transcribed if made.speculative else max(transcribed, endpointing)
     longest = max(endpointing, begins + made.llm_s + made.tts_s)
-    total = max(0.0, now_s - spoken.last_voice_s)
+    total = max(longest, now_s - spoken.last_voice_s)  # where time is moved by hand, work takes none of it
     return LatencyShown(
         turn=turn,
         reply=reply,
@@ -55,5 +55,5 @@ def turn_latency(turn: int, reply: int, spoken: TurnClock, made: ReplyClock, now
         stt_ms=spoken.stt_s * 1000,
         llm_ms=made.llm_s * 1000,
         tts_ms=made.tts_s * 1000,
-        engine_ms=max(0.0, total - longest) * 1000,
+        engine_ms=(total - longest) * 1000,
     )

@@ -12,11 +12,15 @@ log = logging.getLogger(__name__)
 class Metronome:
     """Calls everything that was added, every `TICK_MS`, while there is anything to call. Belongs to one event loop.
 
-    `now_s` is the steady clock (seconds) that playout and latency go by.
+    `now_s` is the steady clock (seconds) that conversations go by, `work_s` the one that work is timed with; they differ
+    only where time is moved by hand.
     """
 
-    def __init__(self, now_s: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(
+        self, now_s: Callable[[], float] = time.perf_counter, work_s: Callable[[], float] | None = None
+    ) -> None:
         self.now_s = now_s
+        self.work_s = work_s or now_s
         self._ticks: dict[int, Callable[[], None]] = {}
         self._next = 0
         self._handle: asyncio.TimerHandle | None = None
@@ -67,7 +71,7 @@ class HandMetronome(Metronome):
     """A metronome moved by hand, for conversations that run as fast as the machine can."""
 
     def __init__(self) -> None:
-        super().__init__(lambda: self._time_s)
+        super().__init__(lambda: self._time_s, time.perf_counter)
         self._time_s = 0.0
 
     def advance(self, step_ms: float = TICK_MS) -> None:

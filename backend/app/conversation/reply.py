@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 class Reply:
     """One reply and how far it has come. `on_text` is called with each new piece of text, `on_ready` once, when there
-    is audio to play; `now_s` is the clock that latency is measured by."""
+    is audio to play; `work_s` is the clock that its making is timed by."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Reply:
         *,
         rate_hz: int,
         speculative: bool = False,
-        now_s: Callable[[], float],
+        work_s: Callable[[], float],
         on_text: Callable[[str], None],
         on_ready: Callable[[], None],
     ) -> None:
@@ -50,7 +50,7 @@ class Reply:
         self.playout = Playout(rate_hz)
         self.clock = ReplyClock(speculative)
         self.task: asyncio.Task[None] | None = None
-        self._now_s = now_s
+        self._work_s = work_s
         self._on_text = on_text
         self._on_ready = on_ready
         self._ready = False
@@ -61,14 +61,14 @@ class Reply:
         Raises ProviderError when there is no audio for it.
         """
         self._add_text(text)
-        started = self._now_s()
+        started = self._work_s()
         try:
             audio = await providers.phrases.audio(text, options.voice, timeout_s=options.provider_timeout_s)
         except TimeoutError:
             raise ProviderError(
                 f"The speech synthesiser gave nothing within {options.provider_timeout_s:g} s."
             ) from None
-        self.clock.tts_s = self._now_s() - started
+        self.clock.tts_s = self._work_s() - started
         self.playout.begin_chunk(text)
         await self._add_phrase(audio, providers.phrases.rate_hz)
         self.playout.finish()
@@ -96,16 +96,16 @@ class Reply:
         self, messages: Sequence[Message], chunks: asyncio.Queue[str | None], providers: Providers, options: Options
     ) -> None:
         chunker = SpeechChunker()
-        started = self._now_s()
+        started = self._work_s()
         pieces = providers.llm.reply(messages, max_tokens=options.reply_max_tokens)
         async for piece in _each(pieces, options.provider_timeout_s, "language model"):
             text = piece if self.text else piece.lstrip()
             self._add_text(text)
             for chunk in chunker.push(text):
-                self.clock.llm_s = self.clock.llm_s or self._now_s() - started
+                self.clock.llm_s = self.clock.llm_s or self._work_s() - started
                 await chunks.put(chunk)
         for chunk in chunker.flush():
-            self.clock.llm_s = self.clock.llm_s or self._now_s() - started
+            self.clock.llm_s = self.clock.llm_s or self._work_s() - started
             await chunks.put(chunk)
         await chunks.put(None)
 
@@ -115,12 +115,12 @@ class Reply:
             words = speakable(chunk)
             if not words:
                 continue
-            started = self._now_s()
+            started = self._work_s()
             converter = StreamConverter(providers.tts.rate_hz, self.playout.rate_hz)
             speech = providers.tts.speak(words, voice=options.voice)
             async for samples in _each(speech, options.provider_timeout_s, "speech synthesiser"):
                 if not self._ready:
-                    self.clock.tts_s = self._now_s() - started
+                    self.clock.tts_s = self._work_s() - started
                 self._add_audio(await converter.push(samples))
                 await self.playout.has_room.wait()
             self._add_audio(await converter.flush())

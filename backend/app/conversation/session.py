@@ -75,6 +75,19 @@ class Conversation:
 
     # --- what comes in
 
+    @property
+    def state(self) -> State:
+        """Where the conversation stands."""
+        return self._turns.state
+
+    @property
+    def busy(self) -> bool:
+        """Something is being worked on that will change the conversation without anyone saying anything."""
+        if not self.ear.idle:
+            return True
+        resting = self._reply.task if self._reply and not self._reply.playout.has_room.is_set() else None
+        return any(task is not resting and not task.done() for task in self._tasks)
+
     def hear(self, samples: NDArray[np.int16]) -> None:
         """Audio from the user: int16 mono 16 kHz [n]. Ignored while muted."""
         self.ear.hear(samples)
@@ -220,7 +233,7 @@ class Conversation:
 
     async def _understand(self, pause: int, audio: NDArray[np.int16]) -> None:
         spoken = self._spoken
-        started = self._now_s()
+        started = self._metronome.work_s()
         try:
             async with asyncio.timeout(self._options.provider_timeout_s):
                 transcript = await self._providers.stt.transcribe(audio, language=self._options.language)
@@ -228,7 +241,7 @@ class Conversation:
             self._failed("speech recognition", error)
             self._dispatch(ev.TranscriptionFailed(self.ear.clock_ms, pause))
             return
-        spoken.stt_s = self._now_s() - started
+        spoken.stt_s = self._metronome.work_s() - started
         self._dispatch(ev.Transcribed(self.ear.clock_ms, pause, transcript.text))
 
     async def _score(self, pause: int) -> None:
@@ -275,7 +288,7 @@ class Conversation:
             turn,
             rate_hz=RATE_HZ,
             speculative=speculative,
-            now_s=self._now_s,
+            work_s=self._metronome.work_s,
             on_text=lambda text: self._show_text(reply, text),
             on_ready=lambda: self._dispatch(ev.ReplyReady(self.ear.clock_ms, number)),
         )

@@ -1,0 +1,145 @@
+"""A conversation held by a program: recordings or typed lines in, an account of every turn out.
+
+It goes through the same engine as a call. In real time it takes as long as the recordings; fast, time is moved by hand:
+20 ms of audio at a time, waiting for the models in between, so that the outcome does not depend on the machine.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.conversation import messages as msg
+from app.conversation.metronome import TICK_MS, HandMetronome
+from app.conversation.options import Options
+from app.conversation.turn_state import State
+from app.engine import Engine
+
+RATE_HZ = 16_000
+FRAME = int(TICK_MS * RATE_HZ / 1000)
+POLL_S = 0.001
+AFTER_SPEECH_MS = 600.0
+"""After a recording, silence for this long at least: a pause has been noticed by then if there was speech."""
+LIMIT_S = 120.0
+"""No answer takes longer than this."""
+
+
+@dataclass(slots=True)
+class Turn:
+    """What became of one turn. Turn 0 is the greeting."""
+
+    number: int
+    said: str = ""
+    reply: str = ""
+    heard: str = ""
+    interrupted: bool = False
+    latency: msg.LatencyShown | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+@dataclass(slots=True)
+class Moment:
+    """Something the conversation told, `at_s` seconds of real time after its start."""
+
+    at_s: float
+    message: msg.Message
+
+
+@dataclass(slots=True)
+class Dialogue:
+    """Implements Outlet. `on_message` sees everything the conversation tells."""
+
+    engine: Engine
+    options: Options
+    on_message: Callable[[msg.Message], None] = lambda _: None
+    turns: dict[int, Turn] = field(default_factory=dict)
+    moments: list[Moment] = field(default_factory=list)
+    audio: list[NDArray[np.int16]] = field(default_factory=list)
+    audio_at_s: list[float] = field(default_factory=list)
+    """When each piece of `audio` was sent."""
+
+    def __post_init__(self) -> None:
+        self._conversation = self.engine.open("dialogue", self.options, self)
+        self._running: asyncio.Task[str] | None = None
+        self._started_s = time.perf_counter()
+
+    def tell(self, message: msg.Message) -> None:
+        """Keep account of what the conversation tells."""
+        self.moments.append(Moment(time.perf_counter() - self._started_s, message))
+        match message:
+            case msg.TranscriptShown(turn, text, final=True):
+                self._turn(turn).said = text
+            case msg.ReplyDone(turn, _, text, heard, interrupted):
+                entry = self._turn(turn)
+                entry.reply, entry.heard, entry.interrupted = text, heard, interrupted
+            case msg.LatencyShown(turn=turn):
+                self._turn(turn).latency = message
+            case _:
+                pass
+        self.on_message(message)
+
+    def play(self, samples: NDArray[np.int16]) -> None:
+        """Keep the reply's audio."""
+        self.audio.append(samples)
+        self.audio_at_s.append(time.perf_counter() - self._started_s)
+
+    async def start(self) -> None:
+        """Begin, and hear the greeting out if there is one."""
+        self._started_s = time.perf_counter()
+        self._running = asyncio.create_task(self.engine.hold(self._conversation))
+        await asyncio.sleep(0)
+        await self._until_quiet(0.0)
+
+    async def speak(self, samples: NDArray[np.int16]) -> float:
+        """Say a recording (int16 mono 16 kHz) and hear the answers out. Returns when it began, in seconds."""
+        began_s = time.perf_counter() - self._started_s
+        due_s = time.perf_counter()
+        for start in range(0, len(samples), FRAME):
+            due_s += TICK_MS / 1000
+            await self._frame(samples[start : start + FRAME], due_s)
+        await self._until_quiet(AFTER_SPEECH_MS)
+        return began_s
+
+    async def type(self, text: str) -> None:
+        """Type a line and hear the answer out."""
+        self._conversation.type(text)
+        await self._until_quiet(0.0)
+
+    async def stop(self) -> str:
+        """End the conversation; returns the reason it ended for."""
+        self._conversation.end("client")
+        return await self._running if self._running else "client"
+
+    async def _until_quiet(self, at_least_ms: float) -> None:
+        silence = np.zeros(FRAME, np.int16)
+        limit_s = due_s = time.perf_counter()
+        limit_s += LIMIT_S
+        passed_ms = 0.0
+        while not self._conversation.reason and time.perf_counter() < limit_s:
+            quiet = self._conversation.state is State.LISTENING and self._conversation.ear.idle
+            if quiet and passed_ms >= at_least_ms:
+                return
+            due_s += TICK_MS / 1000
+            passed_ms += TICK_MS
+            await self._frame(silence, due_s)
+
+    async def _frame(self, samples: NDArray[np.int16], due_s: float) -> None:
+        self._conversation.hear(samples)
+        metronome = self.engine.metronome
+        if not isinstance(metronome, HandMetronome):
+            await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
+            return
+        metronome.advance()
+        await asyncio.sleep(0)
+        while self._conversation.busy and not self._conversation.reason:
+            await asyncio.sleep(POLL_S)
+
+    def _turn(self, number: int) -> Turn:
+        return self.turns.setdefault(number, Turn(number))

@@ -1,0 +1,118 @@
+"""`ahoy talk`: a conversation without a browser, with recordings or by typing."""
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from app.audio.wav import read_audio, write_wav
+from app.cli.dialogue import RATE_HZ, Dialogue, Turn
+from app.conversation import messages as msg
+from app.conversation.metronome import HandMetronome, Metronome
+from app.conversation.options import Options
+from app.core.config import load_settings
+from app.engine import Engine
+
+
+def talk(
+    recordings: Annotated[
+        list[Path] | None, typer.Argument(help="Sound files (WAV, FLAC, MP3, Ogg) to say, one after the other.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write what the assistant said to this WAV file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="As fast as the machine can, instead of in real time.")] = False,
+    greeting: Annotated[bool, typer.Option(help="Let the assistant greet first.")] = False,
+    language: Annotated[str | None, typer.Option(help="Language spoken: an ISO 639-1 code, or auto.")] = None,
+    voice: Annotated[str | None, typer.Option(help="Voice of the assistant.")] = None,
+) -> None:
+    """Hold a conversation: say RECORDINGS to the assistant, or type when there are none. Works without a browser,
+    over ssh, and in scripts."""
+    settings = load_settings()
+    speech = [read_audio(path, RATE_HZ) for path in recordings or []]
+    typing = not speech
+    engine = Engine(settings, metronome=HandMetronome() if fast or typing else Metronome())
+    options = Options.from_settings(settings, voice=voice, language=language, greeting=greeting or typing)
+    dialogue = asyncio.run(_hold(engine, options, speech, as_json=as_json))
+    if out:
+        write_wav(out, np.concatenate([*dialogue.audio, np.zeros(0, np.int16)]), RATE_HZ)
+    if as_json:
+        turns = [turn.as_json() for _, turn in sorted(dialogue.turns.items())]
+        typer.echo(json.dumps({"turns": turns, "audio": str(out) if out else None}, indent=2))
+    elif out:
+        typer.echo(f"The assistant's side is in {out}.")
+
+
+async def _hold(
+    engine: Engine, options: Options, speech: list[np.typing.NDArray[np.int16]], *, as_json: bool
+) -> Dialogue:
+    await engine.start()
+    try:
+        dialogue = Dialogue(engine, options, on_message=_silent if as_json else _Printer().show)
+        await dialogue.start()
+        for samples in speech:
+            await dialogue.speak(samples)
+        if not speech:
+            await _type(dialogue)
+        await dialogue.stop()
+        return dialogue
+    finally:
+        await engine.close()
+
+
+async def _type(dialogue: Dialogue) -> None:
+    if sys.stdin.isatty():
+        typer.echo("Type and press Enter; Ctrl-D ends the conversation.", err=True)
+    while line := await asyncio.to_thread(_read_line):
+        if line.strip():
+            await dialogue.type(line.strip())
+
+
+def _read_line() -> str:
+    if sys.stdin.isatty():
+        sys.stderr.write("You:  ")
+        sys.stderr.flush()
+    return sys.stdin.readline()
+
+
+def _silent(_: msg.Message) -> None:
+    """Nothing is printed before the end."""
+
+
+class _Printer:
+    """Prints a conversation as it goes."""
+
+    def __init__(self) -> None:
+        self._latency: dict[int, msg.LatencyShown] = {}
+
+    def show(self, message: msg.Message) -> None:
+        """One line for each thing that was said."""
+        match message:
+            case msg.TranscriptShown(_, text, final=True) if text and not sys.stdin.isatty():
+                typer.echo(f"You:  {text}")
+            case msg.LatencyShown(reply=reply):
+                self._latency[reply] = message
+            case msg.ReplyDone(turn, reply, text, heard, interrupted):
+                typer.echo(f"Ahoy: {heard} [interrupted]" if interrupted else f"Ahoy: {text.strip()}")
+                if turn > 0 and reply in self._latency:
+                    typer.echo(f"      {latency_line(self._latency[reply])}")
+            case msg.Trouble(_, text):
+                typer.echo(f"      {text}", err=True)
+            case _:
+                pass
+
+
+def latency_line(latency: msg.LatencyShown) -> str:
+    """The wait for a reply and its stages on one line."""
+    stages = (
+        f"endpointing {latency.endpointing_ms:.0f}, recognition {latency.stt_ms:.0f}, model {latency.llm_ms:.0f}, "
+        f"speech {latency.tts_ms:.0f}, engine {latency.engine_ms:.0f}"
+    )
+    begun = ", begun in the pause" if latency.speculative else ""
+    return f"({latency.voice_to_voice_ms:.0f} ms: {stages}{begun})"
+
+
+__all__ = ["Turn", "latency_line", "talk"]
