@@ -53,6 +53,7 @@ class Ear:
         self._wake = asyncio.Event()
         self._closed = False
         self._covered_s = now_s()
+        buffer.note_arrival(self._covered_s)
         self._silent = self._muted = self._overloaded = False
         self._fed = self._windows = 0
 
@@ -73,7 +74,7 @@ class Ear:
 
     def last_voice_s(self) -> float:
         """The time (of `now_s`) at which the last voice reached us."""
-        return self.when_s(self._gate.last_voice_ms)
+        return self.when_s(self.buffer.last_voice_ms)
 
     def hear(self, samples: NDArray[np.int16]) -> None:
         """Take audio (int16 mono [n]) without waiting. Ignored while muted."""
@@ -81,6 +82,7 @@ class Ear:
             return
         self._silent = False
         self._covered_s = self._now_s()
+        self.buffer.note_arrival(self._covered_s)
         self._receive(samples)
 
     def mute(self, muted: bool) -> None:
@@ -89,8 +91,9 @@ class Ear:
 
     def tick(self) -> None:
         """Call often: notices that the client has stopped sending, and lets silence pass instead."""
-        gap_s = self._now_s() - self._covered_s
-        if self._muted or gap_s >= self._client_silence_s:
+        now_s = self._now_s()
+        gap_s = now_s - self._covered_s
+        if self._muted or self.buffer.since_arrival_s(now_s) >= self._client_silence_s:
             self._silent = True
         if self._silent and gap_s > 0:
             self._covered_s += gap_s
@@ -155,7 +158,9 @@ class Ear:
             self._after()
 
     def _step(self, probability: float, at_ms: float) -> None:
-        for event in self._gate.step(probability, at_ms):
+        events = list(self._gate.step(probability, at_ms))
+        self.buffer.note_voice(self._gate.last_voice_ms)
+        for event in events:
             self._on_event(event)
 
     def _after(self) -> None:

@@ -213,7 +213,7 @@ class TurnTaking:
         else:
             self._answer(text)
         if self._voice and self.state is State.REPLYING:  # a forced end: the user is still speaking
-            self._do(act.BeginUtterance(at_ms), act.Hold(self._the_reply.number))
+            self._do(act.BeginUtterance(pause.last_voice_ms), act.Hold(self._the_reply.number))
             self.state = State.HELD
             if self._sustained:
                 self._barge_in(at_ms)

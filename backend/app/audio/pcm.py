@@ -1,0 +1,69 @@
+"""PCM16 audio: bytes on the wire, int16 in between, float32 where models compute."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.core.errors import AudioFormatError
+
+FULL_SCALE = 32768.0
+"""The float 1.0, in steps of int16."""
+FLOOR_DBFS = -120.0
+"""Level reported for digital silence, whose logarithm does not exist."""
+_BYTES = 2
+_LITTLE_ENDIAN = np.dtype("<i2")
+
+
+def from_bytes(data: bytes | bytearray | memoryview) -> NDArray[np.int16]:
+    """The samples [n] in PCM16 little-endian mono `data`, not copied. Raises AudioFormatError for half a sample."""
+    if len(data) % _BYTES:
+        raise AudioFormatError(
+            f"{len(data)} bytes are not a whole number of 16-bit samples; send an even number of bytes."
+        )
+    return np.frombuffer(data, _LITTLE_ENDIAN).astype(np.int16, copy=False)
+
+
+def to_bytes(samples: NDArray[np.int16]) -> bytes:
+    """PCM16 little-endian bytes of int16 `samples` [n]."""
+    return _checked(samples).astype(_LITTLE_ENDIAN, copy=False).tobytes()
+
+
+def to_float(samples: NDArray[np.int16]) -> NDArray[np.float32]:
+    """float32 in -1..1 of int16 `samples` [n]."""
+    return _checked(samples).astype(np.float32) / np.float32(FULL_SCALE)
+
+
+def from_float(samples: NDArray[np.floating]) -> NDArray[np.int16]:
+    """int16 of float `samples` [n] in -1..1: rounded, and clipped where they go beyond.
+
+    Raises AudioFormatError for values that are no numbers, which would come out as noise.
+    """
+    if not np.isfinite(samples).all():
+        raise AudioFormatError("The audio holds NaN or infinite values; the model or filter that made it is broken.")
+    scaled = np.rint(samples.astype(np.float64) * FULL_SCALE)
+    return np.clip(scaled, -FULL_SCALE, FULL_SCALE - 1).astype(np.int16)
+
+
+def level_dbfs(samples: NDArray[np.int16]) -> float:
+    """Root mean square of int16 `samples` [n] in dB below full scale; FLOOR_DBFS for silence and for nothing."""
+    if not len(samples):
+        return FLOOR_DBFS
+    power = float(np.mean(np.square(to_float(samples), dtype=np.float64)))
+    return max(FLOOR_DBFS, 10 * float(np.log10(power))) if power > 0 else FLOOR_DBFS
+
+
+def duration_ms(samples: NDArray[np.int16], rate_hz: int) -> float:
+    """Length of `samples` [n] in milliseconds."""
+    return len(samples) * 1000 / rate_hz
+
+
+def to_mono(samples: NDArray[np.int16]) -> NDArray[np.int16]:
+    """[n] from [n, channels]: the mean of the channels. Mono stays what it is."""
+    if samples.ndim == 1:
+        return samples
+    return np.asarray(np.rint(samples.mean(axis=1)), np.int16)
+
+
+def _checked(samples: NDArray[np.int16]) -> NDArray[np.int16]:
+    if samples.dtype != np.int16 or samples.ndim != 1:
+        raise AudioFormatError(f"Audio of type {samples.dtype} and shape {samples.shape} is not mono int16.")
+    return samples
