@@ -34,7 +34,10 @@ class Referee:
         if self.ended:
             assert actions == [], "something was decided after the end"
             return
-        if isinstance(event, ev.Transcribed | ev.TranscriptionFailed | ev.PauseScored) and event.pause != self.open_pause:
+        if (
+            isinstance(event, ev.Transcribed | ev.TranscriptionFailed | ev.PauseScored)
+            and event.pause != self.open_pause
+        ):
             assert actions == [], "an answer about a pause that is no more changed something"
         if isinstance(event, ev.Interrupted):
             self.owed = None  # the user does not want the answer
@@ -50,8 +53,10 @@ class Referee:
                 self.open_pause = pause
             case act.AbandonPause() | act.DropTurn():
                 self.open_pause = None
-            case act.StartReply(reply=reply, turn=turn) | act.Say(reply=reply, turn=turn) | act.Apologise(
-                reply=reply, turn=turn
+            case (
+                act.StartReply(reply=reply, turn=turn)
+                | act.Say(reply=reply, turn=turn)
+                | act.Apologise(reply=reply, turn=turn)
             ):
                 assert reply not in self.replies, "a reply number was used twice"
                 assert not self.made, "two replies were being made at once"
@@ -62,7 +67,8 @@ class Referee:
                 self.committed.add(reply)
             case act.Play(reply):
                 assert self.audible is None, "two replies were audible at once"
-                assert reply in self.made and reply in self.committed
+                assert reply in self.made
+                assert reply in self.committed
                 turn = self.made[reply]
                 if turn > 0:
                     assert self.owed == turn, "a turn that was taken back or answered got a reply"

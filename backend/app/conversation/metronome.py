@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 class Metronome:
     """Calls everything that was added, every `TICK_MS`, while there is anything to call. Belongs to one event loop.
 
-    `now_s` is the steady clock (seconds) that conversations go by, `work_s` the one that work is timed with; they differ
+    `now_s` is the steady clock (seconds) that conversations go by, `work_s` the one that work is timed by; they differ
     only where time is moved by hand.
     """
 

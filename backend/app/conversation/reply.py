@@ -47,6 +47,8 @@ class Reply:
         self.committed = False
         self.playing = False
         self.announced_end = False
+        self.broken: Exception | None = None
+        """What ended the reply early, after it had begun."""
         self.playout = Playout(rate_hz)
         self.clock = ReplyClock(speculative)
         self.task: asyncio.Task[None] | None = None
@@ -74,22 +76,24 @@ class Reply:
         self.playout.finish()
 
     async def answer(self, messages: Sequence[Message], providers: Providers, options: Options) -> None:
-        """Answer `messages`. A failure after the first audio ends the reply with the apology.
+        """Answer `messages`. A failure after the first chunk ends the reply with the apology, and is kept in `broken`.
 
-        Raises ProviderError when the reply came to nothing before any audio was there.
+        Raises ProviderError when the reply came to nothing before that.
         """
         chunks: asyncio.Queue[str | None] = asyncio.Queue(CHUNKS_AHEAD)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._generate(messages, chunks, providers, options))
                 group.create_task(self._speak(chunks, providers, options))
-        except BaseExceptionGroup as failures:
+        except ExceptionGroup as failures:
             failure = _first(failures)
             if not self._ready:
                 raise failure from None
-            await self._apologise(providers, options)
+            self.broken = failure
         if not self._ready:
-            raise ProviderError("The language model gave no words to say.")
+            raise self.broken or ProviderError("The language model gave no words to say.")
+        if self.broken:
+            await self._apologise(providers, options)
         self.playout.finish()
 
     async def _generate(
@@ -98,15 +102,20 @@ class Reply:
         chunker = SpeechChunker()
         started = self._work_s()
         pieces = providers.llm.reply(messages, max_tokens=options.reply_max_tokens)
-        async for piece in _each(pieces, options.provider_timeout_s, "language model"):
-            text = piece if self.text else piece.lstrip()
-            self._add_text(text)
-            for chunk in chunker.push(text):
+        try:
+            async for piece in _each(pieces, options.provider_timeout_s, "language model"):
+                text = piece if self.text else piece.lstrip()
+                self._add_text(text)
+                for chunk in chunker.push(text):
+                    self.clock.llm_s = self.clock.llm_s or self._work_s() - started
+                    await chunks.put(chunk)
+            for chunk in chunker.flush():
                 self.clock.llm_s = self.clock.llm_s or self._work_s() - started
                 await chunks.put(chunk)
-        for chunk in chunker.flush():
-            self.clock.llm_s = self.clock.llm_s or self._work_s() - started
-            await chunks.put(chunk)
+        except Exception as failure:  # what is already there can still be said
+            if not self.clock.llm_s:
+                raise
+            self.broken = failure
         await chunks.put(None)
 
     async def _speak(self, chunks: asyncio.Queue[str | None], providers: Providers, options: Options) -> None:
@@ -179,6 +188,6 @@ async def _each(stream: AsyncGenerator[T, None], timeout_s: float, who: str) -> 
             yield item
 
 
-def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+def _first(failures: ExceptionGroup[Exception]) -> Exception:
     failure = failures.exceptions[0]
-    return _first(failure) if isinstance(failure, BaseExceptionGroup) else failure
+    return _first(failure) if isinstance(failure, ExceptionGroup) else failure

@@ -7,7 +7,7 @@ comes in through methods that never block, output goes out through an Outlet tha
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import numpy as np
@@ -183,15 +183,15 @@ class Conversation:
             case act.ShowSpeech(turn, speaking):
                 self._tell(msg.SpeechShown(turn, speaking, self.ear.clock_ms))
                 if speaking:
-                    self._side(self._warm(turn))
+                    self._side(self._warm, turn)
             case act.Transcribe(_, pause):
                 self._transcribe(pause)
             case act.ScorePause(_, pause):
-                self._pause_tasks.append(self._spawn(self._score(pause)))
+                self._pause_tasks.append(self._spawn(self._score, pause))
             case act.AbandonPause():
                 self._abandon_pause()
             case act.TranscribePartial(turn, said):
-                self._side(self._transcribe_partial(turn, said))
+                self._side(self._transcribe_partial, turn, said)
             case act.ShowPartial(turn, text):
                 self._tell(msg.TranscriptShown(turn, text, final=False))
             case act.ConfirmTurn(turn, text):
@@ -203,7 +203,7 @@ class Conversation:
             case act.StartReply(number, turn, text, speculative):
                 reply = self._new_reply(number, turn, speculative=speculative)
                 context = self._history.context(turn, text)
-                reply.task = self._spawn(self._make(reply, reply.answer(context, self._providers, self._options)))
+                reply.task = self._spawn(self._make, reply, reply.answer, context)
             case act.Say(number, turn, text):
                 self._say(number, turn, text)
             case act.Apologise(number, turn):
@@ -229,7 +229,7 @@ class Conversation:
         self._covered_ms = self.ear.clock_ms
         last_voice_s = self.ear.last_voice_s()
         self._spoken = TurnClock(last_voice_s, pause_s=max(0.0, self._now_s() - last_voice_s))
-        self._pause_tasks.append(self._spawn(self._understand(pause, self._buffer.peek())))
+        self._pause_tasks.append(self._spawn(self._understand, pause, self._buffer.peek()))
 
     async def _understand(self, pause: int, audio: NDArray[np.int16]) -> None:
         spoken = self._spoken
@@ -297,14 +297,16 @@ class Conversation:
 
     def _say(self, number: int, turn: int, text: str) -> None:
         reply = self._new_reply(number, turn)
-        reply.task = self._spawn(self._make(reply, reply.say(text, self._providers, self._options)))
+        reply.task = self._spawn(self._make, reply, reply.say, text)
 
-    async def _make(self, reply: Reply, work: Coroutine[Any, Any, None]) -> None:
+    async def _make(self, reply: Reply, how: Callable[..., Coroutine[Any, Any, None]], what: object) -> None:
         try:
-            await work
+            await how(what, self._providers, self._options)
         except Exception as error:
             self._failed("reply", error)
             self._dispatch(ev.ReplyFailed(self.ear.clock_ms, reply.number))
+        if reply.broken:
+            self._failed("reply", reply.broken)
 
     def _show_text(self, reply: Reply, text: str) -> None:
         if reply.committed and reply is self._reply:
@@ -356,27 +358,24 @@ class Conversation:
 
     # --- tasks
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def _spawn(self, work: Callable[..., Coroutine[Any, Any, None]], *what: object) -> asyncio.Task[None]:
         if self._group is None:
-            work.close()
             raise RuntimeError("the conversation is not running")
-        task = self._group.create_task(self._guard(work))
+        task = self._group.create_task(self._guard(work, *what))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _guard(self, work: Callable[..., Coroutine[Any, Any, None]], *what: object) -> None:
         try:
-            await work
+            await work(*what)
         except Exception as error:
             self._failed("conversation", error)
 
-    def _side(self, work: Coroutine[Any, Any, None]) -> None:
+    def _side(self, work: Callable[..., Coroutine[Any, Any, None]], *what: object) -> None:
         """Work that is nice to have, one at a time: it makes room for what the user waits for."""
-        if self._side_task and not self._side_task.done():
-            work.close()
-            return
-        self._side_task = self._spawn(work)
+        if self._side_task is None or self._side_task.done():
+            self._side_task = self._spawn(work, *what)
 
     def _stop_side(self) -> None:
         if self._side_task:

@@ -48,7 +48,7 @@ def resolve(value: str, role: Role, store: ModelStore) -> ModelLocation:
         entry = store.entry(value)
         if entry.role != role:
             raise ModelError(
-                f"'{value}' is a {_ROLE_NAMES[entry.role]} model, and a {_ROLE_NAMES[role]} model is needed: "
+                f"'{value}' is for {_ROLE_NAMES[entry.role]}, and a model for {_ROLE_NAMES[role]} is needed: "
                 f"{_choices(role, store)}"
             )
         return ModelLocation(_for_role(entry, store.path(value)), value)

@@ -1,0 +1,244 @@
+"""A stage for conversations in virtual time: the real session, with providers that do as they are told.
+
+The audio is made: `VOICE` is loud, `SILENCE` is not, and the voice detector of this stage goes by that. Run it under
+`looptime`, where a sleep takes no time and `loop.time()` is exact.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from app.conversation import messages as msg
+from app.conversation.endpointing import Endpointing
+from app.conversation.metronome import Metronome
+from app.conversation.options import Options, Providers
+from app.conversation.phrases import Phrases
+from app.conversation.session import Conversation
+from app.conversation.turn_state import TurnRules
+from app.llm.base import Message
+from app.stt.base import Transcript
+from app.tts.base import Voice
+from app.tts.scripted import ScriptedVoice
+
+RATE_HZ = 16_000
+FRAME_MS = 20
+FRAME = RATE_HZ * FRAME_MS // 1000
+VOICE = 8000
+SILENCE = 0
+
+
+class LoudnessDetector:
+    """A voice detector that takes loud for voice."""
+
+    rate_hz = RATE_HZ
+
+    def __init__(self) -> None:
+        self._kept = np.zeros(0, np.int16)
+        self.failure: Exception | None = None
+
+    def open(self, rate_hz: int) -> "LoudnessDetector":
+        assert rate_hz == RATE_HZ
+        return self
+
+    async def feed(self, samples: np.ndarray) -> list[float]:
+        if self.failure:
+            raise self.failure
+        audio = np.concatenate((self._kept, samples))
+        whole = len(audio) // 512 * 512
+        self._kept = audio[whole:]
+        return [0.97 if np.abs(window).max() > 1000 else 0.02 for window in audio[:whole].reshape(-1, 512)]
+
+    def reset(self) -> None:
+        self._kept = np.zeros(0, np.int16)
+
+    async def close(self) -> None: ...
+
+
+@dataclass
+class ToldTurnDetector:
+    """Gives the probabilities it was told, the last one again and again."""
+
+    probabilities: list[float] = field(default_factory=lambda: [0.98])
+    failure: Exception | None = None
+
+    async def score(self, audio: np.ndarray) -> float:
+        await asyncio.sleep(0.05)
+        if self.failure:
+            raise self.failure
+        return self.probabilities.pop(0) if len(self.probabilities) > 1 else self.probabilities[0]
+
+    async def close(self) -> None: ...
+
+
+@dataclass
+class ToldRecognizer:
+    """Understands the words it was told, utterance by utterance; keeps the audio it was given."""
+
+    words: list[str] = field(default_factory=lambda: ["tell me more"])
+    delay_s: float = 0.1
+    failure: Exception | None = None
+    given: list[np.ndarray] = field(default_factory=list)
+    running: int = 0
+
+    async def transcribe(self, audio: np.ndarray, *, language: str | None = None, partial: bool = False) -> Transcript:
+        self.running += 1
+        try:
+            await asyncio.sleep(self.delay_s)
+        finally:
+            self.running -= 1
+        if partial:
+            return Transcript("so far")
+        self.given.append(audio)
+        if self.failure:
+            raise self.failure
+        return Transcript(self.words.pop(0) if len(self.words) > 1 else self.words[0])
+
+    async def close(self) -> None: ...
+
+
+@dataclass
+class ToldModel:
+    """Says what it was told, word by word; keeps the contexts it was given."""
+
+    replies: list[str] = field(default_factory=lambda: ["Here is one thing. And here is another, which is longer."])
+    first_s: float = 0.1
+    word_s: float = 0.01
+    failure: Exception | None = None
+    fail_after_words: int = 0
+    given: list[list[Message]] = field(default_factory=list)
+    running: int = 0
+    context_tokens: int = 4096
+
+    def count_tokens(self, text: str) -> int:
+        return len(text.split())
+
+    async def reply(self, messages: Sequence[Message], *, max_tokens: int) -> AsyncGenerator[str, None]:
+        self.given.append(list(messages))
+        self.running += 1
+        try:
+            await asyncio.sleep(self.first_s)
+            text = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+            for number, word in enumerate(text.split(" ")):
+                if self.failure and number >= self.fail_after_words:
+                    raise self.failure
+                yield f" {word}" if number else word
+                await asyncio.sleep(self.word_s)
+        finally:
+            self.running -= 1
+
+    async def warm(self, messages: Sequence[Message]) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class ToldVoice(ScriptedVoice):
+    """A tone for each chunk, or a failure."""
+
+    failure: Exception | None = None
+
+    async def speak(self, text: str, *, voice: str | None = None) -> AsyncGenerator[np.ndarray, None]:
+        if self.failure:
+            raise self.failure
+        async for piece in super().speak(text, voice=voice):
+            yield piece
+
+    @property
+    def voices(self) -> Sequence[Voice]:
+        return super().voices
+
+
+OPTIONS = Options(
+    rules=TurnRules(Endpointing(240, 1600), idle_ms=60_000, partial_ms=1000),
+    system_prompt="Be brief.",
+    greeting="",
+    apology="Sorry, please say that again.",
+    language="en",
+    voice=None,
+    pause_ms=128,
+    barge_in_ms=160,
+    preroll_ms=300,
+    buffer_limit_s=30,
+    client_silence_ms=500,
+    history_limit_tokens=1000,
+    reply_max_tokens=100,
+    provider_timeout_s=5,
+)
+
+
+class Stage:
+    """A conversation and the person in it. Implements Outlet: keeps what the person is told and hears, and when."""
+
+    def __init__(self, **options: Any) -> None:
+        loop = asyncio.get_running_loop()
+        self.now_s: Callable[[], float] = loop.time
+        self.vad = LoudnessDetector()
+        self.turn = ToldTurnDetector()
+        self.stt = ToldRecognizer()
+        self.llm = ToldModel()
+        self.tts = ToldVoice(first_audio_ms=80, audio_ms=1500)
+        self.phrases = Phrases(self.tts)
+        self.metronome = Metronome(loop.time)
+        self.options = replace(OPTIONS, **options)
+        self.told: list[tuple[float, msg.Message]] = []
+        self.heard: list[tuple[float, np.ndarray]] = []
+        self.conversation: Conversation
+        self._running: asyncio.Task[str]
+
+    def tell(self, message: msg.Message) -> None:
+        self.told.append((self.now_s(), message))
+
+    def play(self, samples: np.ndarray) -> None:
+        self.heard.append((self.now_s(), samples))
+
+    async def __aenter__(self) -> "Stage":
+        await self.phrases.audio(self.options.apology, None)
+        providers = Providers(self.vad, self.turn, self.stt, self.llm, self.tts, self.phrases)
+        self.conversation = Conversation("stage", providers, self.options, self, self.metronome)
+        self._running = asyncio.create_task(self.conversation.run())
+        await asyncio.sleep(0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.conversation.end("client")
+        await self._running
+
+    async def ended(self) -> str:
+        """Wait until the conversation has ended; returns why."""
+        return await self._running
+
+    def cancel(self) -> None:
+        """Cancel the task that holds the conversation."""
+        self._running.cancel()
+
+    async def send(self, level: int, length_ms: float) -> None:
+        """Send this much audio in real time: `VOICE` or `SILENCE`."""
+        for _ in range(int(length_ms / FRAME_MS)):
+            self.conversation.hear(np.full(FRAME, level, np.int16))
+            await asyncio.sleep(FRAME_MS / 1000)
+
+    async def say(self, voice_ms: float = 1000, then_silent_ms: float = 2000) -> float:
+        """Speak, then be silent; returns when the voice ended (seconds)."""
+        await self.send(VOICE, voice_ms)
+        ended_s = self.now_s()
+        await self.send(SILENCE, then_silent_ms)
+        return ended_s
+
+    def messages(self, kind: type[Any]) -> list[Any]:
+        """What was told of one kind, in order."""
+        return [message for _, message in self.told if isinstance(message, kind)]
+
+    def when(self, kind: type[Any], number: int = 0) -> float:
+        """When a message of this kind was told."""
+        return [at_s for at_s, message in self.told if isinstance(message, kind)][number]
+
+    @property
+    def said(self) -> list[str]:
+        """The final transcripts, in order."""
+        return [message.text for message in self.messages(msg.TranscriptShown) if message.final]
+
+    @property
+    def answers(self) -> list[msg.ReplyDone]:
+        """The replies that are over, in order."""
+        return self.messages(msg.ReplyDone)
