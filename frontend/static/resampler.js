@@ -47,7 +47,7 @@ globalThis.Ahoy ??= {};
       return Math.ceil(((count + 1) * this.up) / this.down) + 1;
     }
 
-    /** How many input samples `push` needs to give exactly `count` output samples. */
+    /** How many input samples `push` needs to give `count` output samples. */
     inputFor(count) {
       if (count <= 0) return 0;
       const last = this.position + (count - 1) * this.down;
@@ -55,7 +55,7 @@ globalThis.Ahoy ??= {};
     }
 
     /**
-     * Take `count` samples of `input` and write what they give to `output`, which must have room for it.
+     * Take `count` samples of `input` and write what they give to `output`; what finds no room there comes next time.
      * @returns {number} samples written
      */
     push(input, count, output) {
@@ -63,7 +63,7 @@ globalThis.Ahoy ??= {};
       for (let i = 0; i < count; i += 1) history[this.filled + i] = input[i];
       this.filled += count;
       let written = 0;
-      for (;;) {
+      while (written < output.length) {
         const offset = Math.floor(this.position / up);
         if (offset + taps > this.filled) break;
         output[written] = this.at(offset, this.position - offset * up);

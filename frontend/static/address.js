@@ -1,0 +1,45 @@
+/**
+ * Which server the page talks to: `?server=` first, then the setting, then the server the page came from.
+ */
+"use strict";
+globalThis.Ahoy ??= {};
+{
+  /** Where `make run` listens: the best guess for a page that was opened from disk. */
+  const LOCAL = "ws://127.0.0.1:8000/ws";
+
+  /**
+   * The WebSocket address for what a person wrote: "example.org", "localhost:8000", "https://example.org/voice/ws".
+   * @returns {string|null} null when it cannot be an address
+   */
+  function socketUrl(written, page = globalThis.location) {
+    let text = written.trim();
+    if (!/^[a-z]+:\/\//i.test(text)) text = `${page.protocol === "https:" ? "wss" : "ws"}://${text}`;
+    text = text.replace(/^http/i, "ws");
+    try {
+      const url = new URL(text);
+      if (!/^wss?:$/.test(url.protocol) || !url.hostname) return null;
+      if (url.pathname === "/") url.pathname = "/ws";
+      url.hash = "";
+      return url.href;
+    } catch {
+      return null;
+    }
+  }
+
+  /** The address to use; null when the one that was given cannot be used. */
+  function serverUrl(setting, page = globalThis.location) {
+    const given = new URLSearchParams(page.search).get("server") || setting;
+    if (given) return socketUrl(given, page);
+    if (!/^https?:$/.test(page.protocol)) return LOCAL;
+    return socketUrl(`${page.host}${page.pathname.replace(/[^/]*$/, "")}ws`, page);
+  }
+
+  /** The server's name when it is not the one the page came from, so that nobody talks to a stranger unawares. */
+  function foreignHost(url, page = globalThis.location) {
+    if (!url) return null;
+    const { host } = new URL(url);
+    return host === page.host ? null : host;
+  }
+
+  globalThis.Ahoy.address = { socketUrl, serverUrl, foreignHost };
+}

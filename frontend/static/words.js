@@ -1,0 +1,110 @@
+/**
+ * Everything the page says to a person about its own state, in one place. No DOM, no decisions.
+ */
+"use strict";
+globalThis.Ahoy ??= {};
+{
+  /** What the conversation is doing, for the line under the button: {title, hint}. */
+  function status({ phase, activity, muted, microphone, attempt, why, halfDuplex }) {
+    if (phase === "connecting") return { title: "Connecting", hint: "Setting up the line." };
+    if (phase === "reconnecting") {
+      return { title: attempt > 1 ? `Reconnecting (try ${attempt})` : "Reconnecting", hint: lost(why) };
+    }
+    if (phase === "ended") return { title: ENDED[why]?.title ?? "Conversation ended", hint: ENDED[why]?.hint ?? AGAIN };
+    if (phase !== "live") return { title: "Ready to talk", hint: "Press the button and say something." };
+    if (activity === "speaking") return { title: "Speaking", hint: speakingHint(microphone, muted, halfDuplex) };
+    if (activity === "thinking") return { title: "Thinking", hint: "The answer is on its way." };
+    if (microphone !== "on") return { title: "Ready for your words", hint: "No microphone: type, and hear the answer." };
+    if (muted) return { title: "Muted", hint: "Ahoy does not hear you. You can still type." };
+    if (activity === "hearing") return { title: "You are speaking", hint: "Take your time." };
+    return { title: "Listening", hint: "Just talk." };
+  }
+
+  function speakingHint(microphone, muted, halfDuplex) {
+    if (microphone !== "on" || muted) return "Type, or press Stop, to interrupt.";
+    return halfDuplex ? "Your microphone is paused until the answer ends." : "You can speak over it at any time.";
+  }
+
+  const AGAIN = "Press the button to start again.";
+  const ENDED = {
+    idle: { title: "You were quiet for a while", hint: `So the conversation was ended. ${AGAIN}` },
+    mistakes: { title: "The server ended the conversation", hint: "Page and server do not fit together: reload the page." },
+    audio: { title: "No sound on this device", hint: "The browser gave no audio output. Check it, then try again." },
+    address: { title: "The server address is not usable", hint: "Correct it in the settings, for example ws://localhost:8000/ws." },
+  };
+
+  /** Why the line is down, and that nothing has to be done. */
+  function lost(why) {
+    return {
+      unreachable: "The server does not answer. Trying again by itself.",
+      full: "All lines are busy. Trying again by itself.",
+      restarting: "The server is restarting. This takes a moment.",
+      slow: "The network is too slow for sound just now.",
+      failed: "The server had a problem. Trying again by itself.",
+      offline: "This device is offline. Waiting for the network.",
+    }[why] ?? "The connection was lost. Back in a moment.";
+  }
+
+  /** A notice that stays until it is dismissed or settled: {title, text, action}. */
+  const notices = {
+    denied: {
+      title: "The microphone is not allowed",
+      text: "Allow it through the icon beside the page's address, then press “Try again”. Until then you can type.",
+      action: "Try again",
+    },
+    none: {
+      title: "No microphone found",
+      text: "Plug one in and press “Try again”. Until then you can type, and hear the answers.",
+      action: "Try again",
+    },
+    busy: {
+      title: "The microphone cannot be used",
+      text: "Another program may be holding it. Close that program and press “Try again”. Until then you can type.",
+      action: "Try again",
+    },
+    insecure: {
+      title: "The browser hides the microphone here",
+      text: "It only allows one on https:// pages and on localhost. Open the page that way to talk; typing works here too.",
+    },
+    unplugged: {
+      title: "The microphone is gone",
+      text: "It was unplugged or taken by another program. Plug it in again, or choose another in the settings.",
+      action: "Try again",
+    },
+    foreign: {
+      title: "The server does not answer",
+      text: "Is it running, and is the address in the settings right? It must also list this page in ALLOWED_ORIGINS.",
+      action: "Settings",
+    },
+  };
+
+  /** Protocol errors in words; the server's own message is for people too and is used where it says more. */
+  function problem({ code, message }) {
+    const known = {
+      server_full: "All lines are busy at the moment.",
+      slow_client: "This device or its network is too slow for the sound.",
+      audio_overrun: "Sound arrived faster than it could be heard; some was lost.",
+      message_too_large: "That was too long to send at once.",
+      provider_failed: "A part of the assistant did not answer. Say it again in a moment.",
+      internal_error: "Something went wrong on the server. Say it again in a moment.",
+    }[code];
+    return { title: known ?? "Page and server misunderstood each other", text: message || "" };
+  }
+
+  /** A language by its own code in the page's language: "de" is "German". */
+  function language(code) {
+    if (code === "auto") return "Detect automatically";
+    try {
+      return new Intl.DisplayNames([document.documentElement.lang || "en"], { type: "language" }).of(code) ?? code;
+    } catch {
+      return code;
+    }
+  }
+
+  /** 640 → "640 ms", 1240 → "1.24 s". */
+  function duration(ms) {
+    return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(2)} s`;
+  }
+
+  globalThis.Ahoy.words = { status, lost, notices, problem, language, duration };
+}
