@@ -144,7 +144,7 @@ def test_a_manifest_with_a_fault_is_refused(tmp_path: Path, change: tuple[str, s
     if change[0] == "[silero-vad]":
         broken = broken.replace("[[silero-vad.", '[["../x".')
     (tmp_path / "models.toml").write_text(broken)
-    with pytest.raises(ModelError, match="manifest|no archive|roles are"):
+    with pytest.raises(ModelError, match=r"manifest|no archive|roles are"):
         load_manifest(tmp_path / "models.toml")
 
 
