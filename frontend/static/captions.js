@@ -1,0 +1,141 @@
+/**
+ * What was said, as a list that grows: partial words in a lighter hand, answers as they come, and what was cut off greyed.
+ *
+ * Text of the server only ever becomes text nodes. A screen reader hears finished lines, through a log of its own, not
+ * every word that is still changing.
+ */
+"use strict";
+globalThis.Ahoy ??= {};
+{
+  const MAX_LINES = 200;
+  const MAX_SPOKEN = 10;
+  /** So close to the end (px) counts as reading the newest line. */
+  const NEAR_PX = 64;
+
+  class Captions {
+    /**
+     * @param {HTMLOListElement} list @param {HTMLElement} scroller what scrolls @param {HTMLElement} log hidden, polite
+     * @param {HTMLButtonElement} latest brings the reader back to the newest line
+     */
+    constructor({ list, scroller, log, latest }) {
+      Object.assign(this, { list, scroller, log, latest });
+      this.lines = new Map(); // "user 3", "reply 4" of this connection
+      this.reopened = new Set();
+      this.following = true;
+      scroller.addEventListener("scroll", () => this.look(), { passive: true });
+      latest.addEventListener("click", () => this.follow());
+    }
+
+    /** A message of the protocol that changes what is shown. */
+    take(type, message) {
+      if (type === "started") this.restart();
+      else if (type === "transcript.partial") this.user(message, { final: false });
+      else if (type === "transcript.final") this.user(message, { final: true });
+      else if (type === "turn.reopened") this.reopen(message);
+      else if (type === "reply.text") this.grow(message);
+      else if (type === "reply.done") this.close(message);
+      if (this.following) this.follow();
+    }
+
+    /** Turns and replies are counted anew on every connection; the lines stay. */
+    restart() {
+      for (const line of this.lines.values()) line.item.classList.remove("partial", "growing");
+      this.lines.clear();
+      this.reopened.clear();
+    }
+
+    user({ turn, text }, { final }) {
+      const line = this.line(`user ${turn}`, "user", "You");
+      line.text.textContent = text;
+      line.item.classList.toggle("partial", !final);
+      if (!text.trim()) this.remove(`user ${turn}`);
+      else if (final) this.speak(`You: ${text}`);
+    }
+
+    reopen({ turn }) {
+      this.reopened.add(turn);
+      this.lines.get(`user ${turn}`)?.item.classList.add("partial");
+    }
+
+    grow({ reply, text }) {
+      const line = this.line(`reply ${reply}`, "assistant", "Ahoy");
+      line.text.append(text);
+      line.item.classList.add("growing");
+    }
+
+    close({ turn, reply, text, heard, interrupted }) {
+      const name = `reply ${reply}`;
+      // An answer to a turn that was not over was never spoken: it is not part of the conversation.
+      if (!text.trim() || (interrupted && !heard && this.reopened.delete(turn))) {
+        this.remove(name);
+        return;
+      }
+      const line = this.line(name, "assistant", "Ahoy");
+      line.item.classList.remove("growing");
+      if (!interrupted) {
+        line.text.textContent = text;
+        this.speak(`Ahoy: ${text}`);
+        return;
+      }
+      const lost = element("span", "unheard");
+      lost.append(element("span", "sr-only", " (interrupted; not heard: "), text.slice(heard.length));
+      lost.append(element("span", "sr-only", ")"));
+      line.text.replaceChildren(heard, lost);
+      line.item.classList.add("interrupted");
+      this.speak(`Ahoy, interrupted: ${heard}`);
+    }
+
+    line(name, side, who) {
+      const known = this.lines.get(name);
+      if (known) return known;
+      const item = element("li", `line ${side}`);
+      const text = element("p", "said");
+      text.dir = "auto";
+      item.append(element("span", "who", who), text);
+      this.list.append(item);
+      const line = { item, text };
+      this.lines.set(name, line);
+      this.trim();
+      return line;
+    }
+
+    trim() {
+      while (this.list.children.length > MAX_LINES) {
+        const [oldest] = this.list.children;
+        oldest.remove();
+        for (const [name, { item }] of this.lines) if (item === oldest) this.lines.delete(name);
+      }
+    }
+
+    remove(name) {
+      this.lines.get(name)?.item.remove();
+      this.lines.delete(name);
+    }
+
+    speak(text) {
+      this.log.append(element("p", "", text));
+      while (this.log.children.length > MAX_SPOKEN) this.log.firstElementChild.remove();
+    }
+
+    look() {
+      const { scrollHeight, scrollTop, clientHeight } = this.scroller;
+      this.following = scrollHeight - scrollTop - clientHeight < NEAR_PX;
+      this.latest.hidden = this.following;
+    }
+
+    follow() {
+      this.scroller.scrollTop = this.scroller.scrollHeight;
+      this.following = true;
+      this.latest.hidden = true;
+    }
+  }
+
+  function element(name, className, text = "") {
+    const made = document.createElement(name);
+    if (className) made.className = className;
+    if (text) made.textContent = text;
+    return made;
+  }
+
+  globalThis.Ahoy.Captions = Captions;
+}
