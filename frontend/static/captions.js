@@ -49,12 +49,16 @@ globalThis.Ahoy ??= {};
       line.text.textContent = text;
       line.item.classList.toggle("partial", !final);
       if (!text.trim()) this.remove(`user ${turn}`);
-      else if (final) this.speak(`You: ${text}`);
+      if (!final) return;
+      this.reopened.delete(turn);
+      if (text.trim()) this.speak(`You: ${text}`);
     }
 
+    /** The turn goes on: its words may still change, and an answer to it that nobody heard was never given. */
     reopen({ turn }) {
       this.reopened.add(turn);
       this.lines.get(`user ${turn}`)?.item.classList.add("partial");
+      for (const [name, line] of this.lines) if (line.unheardTurn === turn) this.remove(name);
     }
 
     grow({ reply, text }) {
@@ -65,8 +69,7 @@ globalThis.Ahoy ??= {};
 
     close({ turn, reply, text, heard, interrupted }) {
       const name = `reply ${reply}`;
-      // An answer to a turn that was not over was never spoken: it is not part of the conversation.
-      if (!text.trim() || (interrupted && !heard && this.reopened.delete(turn))) {
+      if (!text.trim() || (interrupted && !heard && this.reopened.has(turn))) {
         this.remove(name);
         return;
       }
@@ -82,6 +85,7 @@ globalThis.Ahoy ??= {};
       lost.append(element("span", "sr-only", ")"));
       line.text.replaceChildren(heard, lost);
       line.item.classList.add("interrupted");
+      if (!heard) line.unheardTurn = turn;
       this.speak(`Ahoy, interrupted: ${heard}`);
     }
 
