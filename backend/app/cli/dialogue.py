@@ -52,7 +52,7 @@ class Moment:
     message: msg.Message
 
 
-@dataclass(slots=True)
+@dataclass
 class Dialogue:
     """Implements Outlet. `on_message` sees everything the conversation tells."""
 

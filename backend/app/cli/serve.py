@@ -1,6 +1,6 @@
 """`ahoy serve`: the server."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import uvicorn
@@ -20,7 +20,7 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on; PORT, else 8000.")] = None,
 ) -> None:
     """Run the server with the page, until it is stopped with Ctrl-C."""
-    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
+    given: dict[str, Any] = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     settings = load_settings(**given)
     set_up_logging(settings.log_level)
     for line in unknown_variables():

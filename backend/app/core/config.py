@@ -117,7 +117,7 @@ class Settings(BaseSettings):
     llm_model: str = Field("smollm2-135m", min_length=1, examples=["~/models/bigger.gguf"])
     llm_context_tokens: int = Field(4096, ge=512, le=131_072, examples=["4096"])
     llm_parallel: int = Field(4, ge=1, le=64, examples=["4"])
-    reply_max_tokens: int = Field(160, ge=8, le=4096, examples=["160"])
+    reply_max_tokens: int = Field(120, ge=8, le=4096, examples=["120"])
     provider_timeout_s: float = Field(20.0, gt=0, le=600, examples=["20"])
 
     # --- turn-taking

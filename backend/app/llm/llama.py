@@ -51,6 +51,10 @@ SAMPLING: dict[str, float] = {
 """Close to the likeliest words, as a small model strays quickly, with a penalty on repetition, into which it falls as
 easily."""
 
+ENOUGH_SHARE = 0.5
+"""Once a reply has this share of the tokens it may have, the next end of a sentence ends it: a listener would rather
+miss a sentence than have one broken off."""
+
 _TOKENS = re.compile(r"[A-Za-z]+|[^\sA-Za-z]|\s+(?=[^A-Za-z\s])|\s\s+")
 """A word, another character, and space that is not merely the one in front of a word."""
 _LETTERS_PER_TOKEN = 4
@@ -96,7 +100,7 @@ class LlamaModel:
 
     async def reply(self, messages: Sequence[Message], *, max_tokens: int) -> AsyncGenerator[str, None]:
         """Stream the reply; see LanguageModel. The slot is free again when the model is done, even if nobody reads."""
-        generation = _Generation(asyncio.get_running_loop(), capacity=max_tokens + 1)
+        generation = _Generation(asyncio.get_running_loop(), max_tokens)
         request = _request(messages, max_tokens)
         self._running.add(generation)
         task = asyncio.create_task(self._worker.run(partial(generation.run, self._server, request)))
@@ -114,7 +118,7 @@ class LlamaModel:
     async def warm(self, messages: Sequence[Message]) -> None:
         """Read `messages` into a slot, so that a reply to them and something more begins sooner. Waits behind replies;
         does nothing when there is too much to do."""
-        generation = _Generation(asyncio.get_running_loop(), capacity=2)
+        generation = _Generation(asyncio.get_running_loop(), max_tokens=1)
         self._running.add(generation)
         try:
             await self._worker.run(
@@ -142,9 +146,11 @@ class LlamaModel:
 class _Generation:
     """One call of llama.cpp: made in a thread, read on the event loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, capacity: int) -> None:
-        self.pieces: asyncio.Queue[str] = asyncio.Queue(capacity)
-        """Text, then one empty string. The model gives at most `capacity` - 1 pieces: it never waits for a reader."""
+    def __init__(self, loop: asyncio.AbstractEventLoop, max_tokens: int) -> None:
+        self.pieces: asyncio.Queue[str] = asyncio.Queue(max_tokens + 1)
+        """Text, then one empty string. The model gives at most `max_tokens` pieces: it never waits for a reader."""
+        self._enough = max_tokens * ENOUGH_SHARE
+        self._given = 0
         self._loop = loop
         self._stopped = False
         self._error: ProviderError | None = None
@@ -185,6 +191,9 @@ class _Generation:
                 text = choice.get("delta", {}).get("content")
                 if text:
                     self._loop.call_soon_threadsafe(self._put, text)
+                    self._given += 1
+                    if self._given >= self._enough and text.rstrip().endswith((".", "!", "?")):
+                        return True
         except Exception as error:  # nothing may be raised through llama.cpp
             log.debug("a piece of a reply was not understood: %s", type(error).__name__)
             self._error = ProviderError("The language model gave an answer that cannot be read; see the log.")

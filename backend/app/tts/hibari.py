@@ -1,7 +1,7 @@
 """The embedded voice: hibari, a small English synthesiser, about a hundred times faster than speech on one thread.
 
-It makes a sentence at once, so a reply's first audio comes as soon as its first chunk is made. Only the voice inside the
-package is offered: its others would have to be fetched from a model hub.
+It makes a sentence at once, so a reply's first audio comes as soon as its first chunk is made. Only the voice inside
+the package is offered: its others would have to be fetched from a model hub.
 """
 
 import re
@@ -23,16 +23,19 @@ LEAD_MS = 10
 """Kept in front of the first audible sample, faded in, so that a soft onset is not cut."""
 TAIL_MS = 150
 """Kept behind the last one: the pause before the next chunk."""
-MAX_CHARACTERS = 300
+MAX_CHARACTERS = 150
 """Longer text is made in pieces of about this length, so that it streams and can be stopped."""
+MAX_DIGITS = 12
+"""The engine fails on endless numbers; in groups they are also easier to follow."""
 _PIECE_END = re.compile(r"(?<=[.!?;:,])\s+")
+_LONG_NUMBER = re.compile(rf"(\d{{{MAX_DIGITS}}})(?=\d)")
 _SPEAKABLE = re.compile(r"\w")
 
 
 class HibariVoice:
     """Implements TextToSpeech at 24 kHz. Loading blocks; raises ModelError when the package is broken."""
 
-    def __init__(self, *, threads: int = 1) -> None:
+    def __init__(self) -> None:
         try:
             from hibari import Hibari  # noqa: PLC0415 (a large library, loaded only where it is used)
 
@@ -40,7 +43,7 @@ class HibariVoice:
             self._engine("Warm up.", seed=0)  # loads the dictionary too: the first reply must not wait for it
         except Exception as error:
             raise ModelError(f"The voice cannot be loaded: {error}") from None
-        self._worker = Worker("tts", threads=threads)
+        self._worker = Worker("tts")
 
     @property
     def rate_hz(self) -> int:
@@ -75,7 +78,7 @@ def _pieces(text: str) -> Iterator[str]:
     """`text` in pieces of at most MAX_CHARACTERS, cut behind punctuation or else between words; nothing for what has no
     letter or digit, which the model would speak as noise."""
     piece = ""
-    for part in _PIECE_END.split(text.strip()):
+    for part in _PIECE_END.split(_LONG_NUMBER.sub(r"\1 ", text.strip())):
         for words in _short(part):
             if piece and len(piece) + len(words) >= MAX_CHARACTERS:
                 yield from _spoken(piece)

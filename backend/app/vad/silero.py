@@ -1,16 +1,16 @@
 """Silero VAD, one model run for many conversations.
 
 One thread serves the process. It takes whatever windows are waiting, one row for each stream, and runs them together: a
-row of 64 costs less than half of a row alone. The model (Silero VAD 6, ONNX) takes 512 samples at 16 kHz or 256 at 8 kHz,
-with the last 64 or 32 samples before them as context, and hands its state [2, rows, 128] from run to run.
+row of 64 costs less than half of a row alone. The model (Silero VAD 6, ONNX) takes 512 samples at 16 kHz or 256 at
+8 kHz, with the last 64 or 32 samples before them as context, and hands its state [2, rows, 128] from run to run.
 """
 
 import asyncio
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -28,17 +28,32 @@ MAX_WAITING = 1024
 RATES_HZ = (8000, 16_000)
 
 
+class _Memory:
+    """What the model remembers of one stream between two windows."""
+
+    __slots__ = ("context", "state")
+
+    def __init__(self, rate_hz: int) -> None:
+        self.context: NDArray[np.float32] = np.zeros(rate_hz * CONTEXT_MS // 1000, np.float32)
+        self.state: NDArray[np.float32] = np.zeros((2, STATE_WIDTH), np.float32)
+
+
 class _Job:
-    """One call of `feed`: windows that run one after the other."""
+    """One call of `feed`: windows [n, samples] that run one after the other."""
 
-    __slots__ = ("future", "loop", "probabilities", "stream", "windows")
+    __slots__ = ("future", "loop", "memory", "probabilities", "rate_hz", "windows")
 
-    def __init__(self, stream: "SileroStream", windows: NDArray[np.float32], loop: asyncio.AbstractEventLoop) -> None:
-        self.stream = stream
+    def __init__(self, memory: _Memory, rate_hz: int, windows: NDArray[np.float32]) -> None:
+        self.memory = memory
+        self.rate_hz = rate_hz
         self.windows = windows
         self.probabilities: list[float] = []
-        self.loop = loop
-        self.future: asyncio.Future[list[float]] = loop.create_future()
+        self.loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[list[float]] = self.loop.create_future()
+
+    @property
+    def done(self) -> bool:
+        return len(self.probabilities) == len(self.windows)
 
 
 class SileroDetector:
@@ -52,6 +67,7 @@ class SileroDetector:
             self._session = onnxruntime.InferenceSession(str(model_path), options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise ModelError(f"The voice detector {model_path} cannot be loaded: {error}") from None
+        self._warm_up()
         self._waiting: deque[_Job] = deque()
         self._condition = threading.Condition()
         self._closed = False
@@ -74,9 +90,9 @@ class SileroDetector:
         _settle(left, ProviderError("The voice detector was closed."))
         await asyncio.to_thread(self._thread.join)
 
-    async def run(self, stream: "SileroStream", windows: NDArray[np.float32]) -> list[float]:
+    async def run(self, memory: _Memory, rate_hz: int, windows: NDArray[np.float32]) -> list[float]:
         """The probabilities of `windows` [n, samples] of one stream, in order."""
-        job = _Job(stream, windows, asyncio.get_running_loop())
+        job = _Job(memory, rate_hz, windows)
         with self._condition:
             if self._closed:
                 raise ProviderError("The voice detector is closed.")
@@ -95,53 +111,64 @@ class SileroDetector:
                     return
                 jobs = self._take()
             try:
-                self._run(jobs)
+                self._step(jobs)
             except Exception as error:
                 _settle(jobs, ProviderError(f"The voice detector failed: {error}"))
-            else:
-                _settle(jobs, None)
+                continue
+            _settle([job for job in jobs if job.done], None)
+            with self._condition:  # what is not done goes on before its stream's next call
+                self._waiting.extendleft(reversed([job for job in jobs if not job.done]))
 
     def _take(self) -> list[_Job]:
-        """The jobs of one rate that wait longest, at most one for each stream."""
+        """The jobs of one rate that wait longest, one for each stream."""
         jobs: list[_Job] = []
         left: deque[_Job] = deque()
         streams: set[int] = set()
         while self._waiting and len(jobs) < MAX_ROWS:
             job = self._waiting.popleft()
-            fits = not jobs or job.stream.rate_hz == jobs[0].stream.rate_hz
-            if fits and id(job.stream) not in streams:
-                streams.add(id(job.stream))
+            if (not jobs or job.rate_hz == jobs[0].rate_hz) and id(job.memory) not in streams:
                 jobs.append(job)
             else:
                 left.append(job)
+            streams.add(id(job.memory))
         self._waiting.extendleft(reversed(left))
         return jobs
 
-    def _run(self, jobs: Sequence[_Job]) -> None:
-        rate = np.array(jobs[0].stream.rate_hz, np.int64)
-        for number in range(max(len(job.windows) for job in jobs)):
-            active = [job for job in jobs if number < len(job.windows)]
-            windows = np.stack([job.windows[number] for job in active])
-            context = np.stack([job.stream.context for job in active])
-            state = np.stack([job.stream.state for job in active], axis=1)
-            inputs = {"input": np.concatenate((context, windows), axis=1), "state": state, "sr": rate}
-            probabilities, state = self._session.run(None, inputs)
-            for row, job in enumerate(active):
-                job.stream.context = windows[row, -job.stream.context.size :]
-                job.stream.state = state[:, row]
-                job.probabilities.append(float(probabilities[row, 0]))
+    def _step(self, jobs: Sequence[_Job]) -> None:
+        """The next window of each job."""
+        windows = np.stack([job.windows[len(job.probabilities)] for job in jobs])
+        context = np.stack([job.memory.context for job in jobs])
+        state = np.stack([job.memory.state for job in jobs], axis=1)
+        rate = np.array(jobs[0].rate_hz, np.int64)
+        inputs = {"input": np.concatenate((context, windows), axis=1), "state": state, "sr": rate}
+        probabilities, state = self._session.run(None, inputs)
+        for row, job in enumerate(jobs):
+            job.memory.context = windows[row, -job.memory.context.size :].copy()
+            job.memory.state = state[:, row].copy()
+            job.probabilities.append(float(probabilities[row, 0]))
+
+    def _warm_up(self) -> None:
+        """The first run is slower than the rest."""
+        for rate_hz in RATES_HZ:
+            memory = _Memory(rate_hz)
+            silence = np.zeros((1, memory.context.size + rate_hz * WINDOW_MS // 1000), np.float32)
+            rate = np.array(rate_hz, np.int64)
+            self._session.run(None, {"input": silence, "state": memory.state[:, None], "sr": rate})
 
 
 class SileroStream:
-    """Implements VoiceStream. A `feed` that is cancelled has been heard all the same: its windows still run, so the next
-    one goes on from where it ended."""
+    """Implements VoiceStream.
+
+    A `feed` that is cancelled has been heard all the same: the next one goes on from where it ended. One that is
+    refused (OverloadedError) leaves the stream as new.
+    """
 
     def __init__(self, detector: SileroDetector, rate_hz: int) -> None:
         self._detector = detector
         self._rate_hz = rate_hz
         self._window = rate_hz * WINDOW_MS // 1000
-        self._rest = np.zeros(0, np.float32)
-        self.reset()
+        self._rest: NDArray[np.float32] = np.zeros(0, np.float32)
+        self._memory = _Memory(rate_hz)
 
     @property
     def rate_hz(self) -> int:
@@ -154,40 +181,34 @@ class SileroStream:
             raise AudioFormatError(f"Audio of type {samples.dtype} and shape {samples.shape} is not mono int16.")
         audio = np.concatenate((self._rest, samples.astype(np.float32) / np.float32(32768)))
         whole = len(audio) // self._window * self._window
-        self._rest = audio[whole:]
+        self._rest = audio[whole:].copy()
         if not whole:
             return []
-        return await self._detector.run(self, audio[:whole].reshape(-1, self._window))
+        try:
+            return await self._detector.run(self._memory, self._rate_hz, audio[:whole].reshape(-1, self._window))
+        except OverloadedError:
+            self.reset()
+            raise
 
     def reset(self) -> None:
-        """Forget everything heard so far."""
+        """Forget everything heard so far; what still runs of it has no effect any more."""
         self._rest = np.zeros(0, np.float32)
-        self.context: NDArray[np.float32] = np.zeros(self._rate_hz * CONTEXT_MS // 1000, np.float32)
-        self.state: NDArray[np.float32] = np.zeros((2, STATE_WIDTH), np.float32)
+        self._memory = _Memory(self._rate_hz)
 
 
 def _settle(jobs: Sequence[_Job], error: Exception | None) -> None:
     """Hand out results, with one wake-up of each event loop."""
     for loop in {job.loop for job in jobs}:
         mine = [job for job in jobs if job.loop is loop]
-
-        def deliver(mine: list[_Job] = mine) -> None:
-            for job in mine:
-                if not job.future.done():
-                    _deliver(job, error)
-
-        _wake(loop, deliver)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_deliver, mine, error)
 
 
-def _deliver(job: _Job, error: Exception | None) -> None:
-    if error is None:
-        job.future.set_result(job.probabilities)
-    else:
-        job.future.set_exception(error)
-
-
-def _wake(loop: asyncio.AbstractEventLoop, deliver: Any) -> None:
-    try:
-        loop.call_soon_threadsafe(deliver)
-    except RuntimeError:  # the loop is closed: nobody waits any more
-        return
+def _deliver(jobs: Sequence[_Job], error: Exception | None) -> None:
+    for job in jobs:
+        if job.future.done():  # nobody waits any more
+            continue
+        if error is None:
+            job.future.set_result(job.probabilities)
+        else:
+            job.future.set_exception(error)

@@ -1,0 +1,207 @@
+"""The embedded recogniser: Whisper through CTranslate2, on a window no longer than it has to be.
+
+Whisper reads 30 s whatever was said, and reading is nearly all of its cost. Its encoder takes a shorter window as well,
+at a fifth of the time for a short sentence; but with too little silence behind the words the decoder tends to begin
+again. So there are always two seconds of it, and what looks like a loop or a guess is read once more with the full
+window. What is left of such texts, and what is found where hardly any sound is, is not believed.
+"""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import ctranslate2
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from app.audio.log_mel import log_mel
+from app.audio.pcm import level_dbfs
+from app.core.errors import AudioFormatError, ModelError, OverloadedError, ProviderError
+from app.inference.worker import Worker
+from app.stt.base import Transcript
+
+RATE_HZ = 16_000
+PADDING_S = 2.0
+WINDOWS_S = (7, 10, 15, 20, 30)
+"""Shorter ones than 7 s save no more: the decoder loops so often that the full window has to be read as well."""
+FULL_WINDOW_S = 30
+TOKENS_BASE, TOKENS_PER_S = 12, 8
+"""Nobody speaks more tokens than that (quick English has about six a second)."""
+SILENCE_DBFS = -60.0
+DOUBTFUL_LOGPROB = -1.0
+"""Mean log probability of a token below which Whisper's own decoder tries again (whisper/transcribe.py)."""
+NO_SPEECH = 0.6
+"""Probability of "no speech" from which a doubtful text is not believed (whisper/transcribe.py)."""
+LOOP_WORDS, LOOP_TIMES = 8, 3
+"""Up to so many words, this many times in a row, are a loop of the decoder."""
+AGAIN_WORDS = 2
+"""From so many words on, a phrase said twice in a row is a reason to look again (people do that, too)."""
+MAX_THREADS = 4
+MAX_PARTIALS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What one run of the model gave."""
+
+    text: str
+    logprob: float
+    no_speech: float
+    cut: bool
+    """The text was cut off at the token limit."""
+
+    @property
+    def doubtful(self) -> bool:
+        return self.cut or self.logprob < DOUBTFUL_LOGPROB or _said_again(self.text)
+
+
+class WhisperRecognizer:
+    """Implements SpeechToText. `english` and `multilingual` are model directories; at least one is needed.
+
+    English goes to the English model if there is one. Loading blocks; raises ModelError for a directory that holds
+    no model.
+    """
+
+    def __init__(self, english: Path | None, multilingual: Path | None, *, threads: int | None = None) -> None:
+        threads = threads or min(MAX_THREADS, os.cpu_count() or 1)
+        self._english = _Model(english, threads) if english else None
+        self._multilingual = _Model(multilingual, threads) if multilingual else None
+        if not english and not multilingual:
+            raise ModelError("Speech recognition needs a model; set STT_MODEL.")
+        self._worker = Worker("stt")
+        self._partials = 0
+
+    async def transcribe(
+        self, audio: NDArray[np.int16], *, language: str | None = None, partial: bool = False
+    ) -> Transcript:
+        """The words in `audio`; see SpeechToText."""
+        if audio.dtype != np.int16 or audio.ndim != 1:
+            raise AudioFormatError(f"Audio of type {audio.dtype} and shape {audio.shape} is not mono int16.")
+        if level_dbfs(audio) < SILENCE_DBFS:
+            return Transcript("", language)
+        model = self._model_for(language)
+        if not partial:
+            return await self._worker.run(lambda: model.transcribe(audio, language))
+        if self._partials >= MAX_PARTIALS:
+            raise OverloadedError("There is too much to transcribe for partial transcripts.")
+        self._partials += 1
+        try:
+            return await self._worker.run(lambda: model.transcribe(audio, language), low_priority=True)
+        finally:
+            self._partials -= 1
+
+    async def close(self) -> None:
+        """End the thread and free the models."""
+        self._worker.close()
+        await asyncio.to_thread(self._worker.join)
+        self._english = self._multilingual = None
+
+    def _model_for(self, language: str | None) -> "_Model":
+        if language == "en" and self._english:
+            return self._english
+        if self._multilingual:
+            return self._multilingual
+        if self._english and language is None:
+            return self._english
+        raise ProviderError(
+            f"The language {language!r} needs the multilingual recogniser: run `ahoy models pull whisper-base` "
+            "and start again."
+        )
+
+
+class _Model:
+    """One Whisper model; not for two threads at once."""
+
+    def __init__(self, directory: Path, threads: int) -> None:
+        try:
+            self._whisper = ctranslate2.models.Whisper(
+                str(directory), device="cpu", compute_type="int8", inter_threads=1, intra_threads=threads
+            )
+            self._tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+        except Exception as error:
+            raise ModelError(f"The recogniser in {directory} cannot be loaded: {error}") from None
+        self._start = self._id("<|startoftranscript|>")
+        self._no_timestamps = self._id("<|notimestamps|>")
+        self._first_special = self._id("<|endoftext|>")
+        self.transcribe(np.zeros(RATE_HZ, np.int16), "en")  # the first run is slower than the rest
+
+    def transcribe(self, audio: NDArray[np.int16], language: str | None) -> Transcript:
+        """Blocks for as long as the model works."""
+        seconds = len(audio) / RATE_HZ
+        window_s = next((window for window in WINDOWS_S if window >= seconds + PADDING_S), FULL_WINDOW_S)
+        encoded = self._encode(audio, window_s)
+        if language is None and self._whisper.is_multilingual:
+            language = self._whisper.detect_language(encoded)[0][0][0].strip("<|>")
+        reading = self._read(encoded, seconds, language)
+        if reading.doubtful and window_s < FULL_WINDOW_S:
+            reading = self._read(self._encode(audio, FULL_WINDOW_S), seconds, language)
+        if reading.no_speech > NO_SPEECH and reading.logprob < DOUBTFUL_LOGPROB:
+            return Transcript("", language)
+        return Transcript(without_loop(reading.text), language, reading.logprob)
+
+    def _encode(self, audio: NDArray[np.int16], window_s: int) -> ctranslate2.StorageView:
+        samples = np.zeros(window_s * RATE_HZ, np.float32)
+        taken = audio[: len(samples)]
+        samples[: len(taken)] = taken.astype(np.float32) / np.float32(32768)
+        return self._whisper.encode(ctranslate2.StorageView.from_array(log_mel(samples)[None]))
+
+    def _read(self, encoded: ctranslate2.StorageView, seconds: float, language: str | None) -> _Reading:
+        prompt = [self._start]
+        if self._whisper.is_multilingual:
+            token = self._tokenizer.token_to_id(f"<|{language}|>")
+            if token is None:
+                raise ProviderError(f"The recogniser does not know the language {language!r}.")
+            prompt += [token, self._id("<|transcribe|>")]
+        prompt.append(self._no_timestamps)
+        limit = len(prompt) + TOKENS_BASE + int(TOKENS_PER_S * seconds)
+        (result,) = self._whisper.generate(
+            encoded,
+            [prompt],
+            beam_size=1,
+            max_length=limit,
+            return_scores=True,
+            return_no_speech_prob=True,
+            suppress_blank=True,
+        )
+        tokens = [token for token in result.sequences_ids[0] if token < self._first_special]
+        text = " ".join(self._tokenizer.decode(tokens).split())
+        cut = len(result.sequences_ids[0]) >= limit - len(prompt)
+        return _Reading(text, result.scores[0], result.no_speech_prob, cut)
+
+    def _id(self, token: str) -> int:
+        number = self._tokenizer.token_to_id(token)
+        if number is None:
+            raise ModelError(f"The recogniser's tokenizer.json has no {token}.")
+        return int(number)
+
+
+def without_loop(text: str) -> str:
+    """`text` with a phrase that is said over and over said once, and what follows it left out."""
+    words = text.split()
+    plain = _plain(text)
+    for length in range(1, LOOP_WORDS + 1):
+        times = LOOP_TIMES if length > 1 else LOOP_TIMES + 2  # "no no no" is something that people say
+        for start in range(len(words) - length * times + 1):
+            if _repeats(plain[start:], length, times):
+                return " ".join(words[: start + length])
+    return text
+
+
+def _said_again(text: str) -> bool:
+    words = _plain(text)
+    return any(
+        _repeats(words[start:], length, 2)
+        for length in range(AGAIN_WORDS, len(words) // 2 + 1)
+        for start in range(len(words) - 2 * length + 1)
+    )
+
+
+def _plain(text: str) -> list[str]:
+    return [word.strip(".,!?;:").lower() for word in text.split()]
+
+
+def _repeats(words: Sequence[str], length: int, times: int) -> bool:
+    return all(words[index] == words[index % length] for index in range(length * times))
