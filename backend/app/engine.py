@@ -34,16 +34,6 @@ MULTILINGUAL = ("auto", "en", "de", "es", "fr", "it", "nl", "pl", "pt", "sv", "t
 """Languages offered when the multilingual recogniser is there; it knows more, and LANGUAGE takes any of them."""
 
 
-def needed_models(settings: Settings) -> dict[str, str]:
-    """The model settings that these settings make use of, by the name of the setting."""
-    names = ["vad_model", "turn_model"]
-    if settings.stt_provider == "embedded":
-        names.append("stt_model" if settings.language == "en" else "stt_multilingual_model")
-    if settings.llm_provider == "embedded":
-        names.append("llm_model")
-    return {name: getattr(settings, name) for name in names}
-
-
 class Engine:
     """Holds the providers and opens conversations. `start` loads, `close` ends everything.
 
@@ -59,7 +49,7 @@ class Engine:
         self.problem = ""
         """Why the engine will never be ready; empty while there is hope."""
         self._store = store or ModelStore()
-        self._paths = {name: self._find(name, value) for name, value in needed_models(settings).items()}
+        self._paths = {name: self._find(name, value) for name, value in settings.needed_models.items()}
         self._multilingual = self._paths.get("stt_multilingual_model") or self._find_optional()
         self._providers: Providers | None = None
         self._loaded = asyncio.Event()

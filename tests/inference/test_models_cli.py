@@ -36,7 +36,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelStore:
         registries=Registries((), (str(links),), "http://127.0.0.1:9"),
     )
     monkeypatch.setattr(models, "ModelStore", make)
-    monkeypatch.setattr(models, "DEFAULT_MODELS", ("fake",))
+    monkeypatch.setattr(models, "models_of_settings", lambda _: ("fake",))
     return make()
 
 

@@ -23,13 +23,14 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from app.core.config import load_settings
 from app.core.errors import AhoyError
 from app.inference.disk import human_size
 from app.inference.progress import PullProgress
 from app.inference.store import ModelStore
 
-DEFAULT_MODELS = ("silero-vad", "smart-turn", "whisper-tiny.en", "smollm2-135m")
-"""What the settings need when nobody has changed them."""
+FOR_TESTS = ("test-speech", "whisper-base")
+"""What the tests and benchmarks need besides."""
 
 models_app = typer.Typer(help="See, fetch and check the model files.", no_args_is_help=True)
 
@@ -62,13 +63,15 @@ def list_models() -> None:
 def pull_models(
     names: _Names = None,
     everything: Annotated[bool, typer.Option("--all", help="Fetch every model of the list.")] = False,
+    for_tests: Annotated[bool, typer.Option("--for-tests", help="Also what tests and benchmarks need.")] = False,
 ) -> None:
-    """Fetch models, or go on with a download that was cut off. Without a name: what the default settings need."""
+    """Fetch models, or go on with a download that was cut off. Without a name: what the settings need."""
     store = ModelStore()
     with clean_errors():
         if everything and names:
             raise AhoyError("give either names or --all, not both")
-        pull_with_progress(store, tuple(store.manifest) if everything else tuple(names or DEFAULT_MODELS))
+        wanted = tuple(store.manifest) if everything else tuple(names or models_of_settings(store))
+        pull_with_progress(store, (*wanted, *FOR_TESTS) if for_tests else wanted)
 
 
 @models_app.command("verify")
@@ -87,6 +90,11 @@ def verify_models(names: _Names = None) -> None:
                 typer.echo(f"{name}: all hashes are right")
     if not sound:
         raise typer.Exit(1)
+
+
+def models_of_settings(store: ModelStore) -> tuple[str, ...]:
+    """The models of the manifest that the settings need; files of the user's own are left out."""
+    return tuple(name for name in load_settings().needed_models.values() if name in store.manifest)
 
 
 def pull_with_progress(store: ModelStore, names: tuple[str, ...]) -> None:

@@ -164,6 +164,16 @@ class Settings(BaseSettings):
         return self
 
     @cached_property
+    def needed_models(self) -> dict[str, str]:
+        """The model settings that are made use of, by the name of the setting: a model's name or the user's own path."""
+        names = ["vad_model", "turn_model"]
+        if self.stt_provider == "embedded":
+            names.append("stt_model" if self.language == "en" else "stt_multilingual_model")
+        if self.llm_provider == "embedded":
+            names.append("llm_model")
+        return {name: getattr(self, name) for name in names}
+
+    @cached_property
     def base_url(self) -> str:
         """The address people and services reach this server at, without a slash at the end."""
         if self.public_base_url:
