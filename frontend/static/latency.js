@@ -20,7 +20,7 @@ globalThis.Ahoy ??= {};
         const row = document.createElement("li");
         const [label, track, value] = ["span", "span", "span"].map((tag) => document.createElement(tag));
         const bar = document.createElement("span");
-        label.className = "stage";
+        label.className = "name";
         label.textContent = name;
         track.className = "track";
         bar.className = `bar ${key.replace("_ms", "")}`;

@@ -10,7 +10,13 @@ globalThis.Ahoy ??= {};
   const RISE = 0.5;
   const FALL = 0.1;
   const TURN = 2 * Math.PI;
-  const STEPS = 96;
+  const STEPS = 120;
+  /** The lines of a voice: how far out, how strong. */
+  const ECHOES = [
+    [1, 1],
+    [0.66, 0.55],
+    [0.33, 0.3],
+  ];
 
   class LevelRing {
     /** @param {HTMLCanvasElement} canvas @param {() => {user, assistant, activity, live}} look asked for every picture */
@@ -73,34 +79,43 @@ globalThis.Ahoy ??= {};
       context.arc(middle, middle, radius, 0, TURN);
       context.stroke();
       const moving = this.calm.matches ? null : time;
-      this.wave(colours.assistant, radius, reach, shown.assistant, moving, 5, -0.9);
-      this.wave(colours.user, radius, reach, shown.user, moving, 4, 1.1);
+      const userLouder = shown.user > shown.assistant;
+      this.voice(colours.assistant, radius, reach, shown.assistant, moving, { lobes: 5, speed: -0.9, filled: !userLouder });
+      this.voice(colours.user, radius, reach, shown.user, moving, { lobes: 4, speed: 1.1, filled: userLouder });
       if (shown.thinking > 0.01) this.arc(radius, shown.thinking, moving);
     }
 
-    /** A closed line that swells with the level; filled faintly towards the button. */
-    wave(colour, radius, reach, level, time, lobes, speed) {
+    /** One voice: three lines that swell with its level, and a glow inside them when it is the louder one. */
+    voice(colour, radius, reach, level, time, { lobes, speed, filled }) {
       if (level < 0.01) return;
+      const { context } = this;
+      context.strokeStyle = context.fillStyle = colour;
+      for (const [share, alpha] of ECHOES) {
+        this.wave(radius, reach * level * share, time === null ? null : time * speed + share, lobes);
+        if (filled) {
+          context.globalAlpha = 0.14 * alpha;
+          context.fill();
+        }
+        context.globalAlpha = alpha * Math.min(1, 0.4 + level);
+        context.lineWidth = 1.5 + 2.5 * level * alpha;
+        context.stroke();
+      }
+      context.globalAlpha = 1;
+    }
+
+    /** The path of a closed line around the button; a circle when nothing should move. */
+    wave(radius, reach, time, lobes) {
       const { context, size } = this;
       const middle = size / 2;
       context.beginPath();
       for (let step = 0; step <= STEPS; step += 1) {
         const angle = (step / STEPS) * TURN;
         const ripple =
-          time === null
-            ? 0
-            : 0.55 * Math.sin(lobes * angle + time * 3.1 * speed) + 0.45 * Math.sin((lobes - 2) * angle - time * 2.3 * speed);
-        const out = radius + reach * level * (0.7 + 0.5 * ripple);
+          time === null ? 0 : 0.5 * Math.sin(lobes * angle + time * 3.1) + 0.5 * Math.sin((lobes - 2) * angle - time * 2.3);
+        const out = radius + reach * (0.75 + 0.4 * ripple);
         context.lineTo(middle + out * Math.cos(angle), middle + out * Math.sin(angle));
       }
       context.closePath();
-      context.strokeStyle = context.fillStyle = colour;
-      context.globalAlpha = 0.16 + 0.2 * level;
-      context.fill();
-      context.globalAlpha = Math.min(1, 0.35 + level);
-      context.lineWidth = 2 + 3 * level;
-      context.stroke();
-      context.globalAlpha = 1;
     }
 
     arc(radius, strength, time) {
