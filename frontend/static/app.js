@@ -36,8 +36,8 @@ globalThis.Ahoy ??= {};
         userLevel = level;
       },
       caption: (type, message) => {
-        document.body.classList.add("talked");
         captions.take(type, message);
+        document.body.classList.toggle("talked", find("captions").childElementCount > 0);
       },
       latency: (message) => latency.show(message),
       offer: (ready) => settings.offer(ready),

@@ -24,6 +24,7 @@ globalThis.Ahoy ??= {};
       this.following = true;
       scroller.addEventListener("scroll", () => this.look(), { passive: true });
       latest.addEventListener("click", () => this.follow());
+      new ResizeObserver(() => this.following && this.follow()).observe(scroller);
     }
 
     /** A message of the protocol that changes what is shown. */

@@ -5,7 +5,7 @@
 globalThis.Ahoy ??= {};
 {
   const STAGES = [
-    ["endpointing_ms", "Waiting for the end", "From your last word to the decision that you were done."],
+    ["endpointing_ms", "Your pause", "From your last word to the decision that you were done."],
     ["stt_ms", "Understanding", "Speech to text."],
     ["llm_ms", "Thinking", "The language model's first clause."],
     ["tts_ms", "Voice", "Text to the first sound."],
