@@ -1,0 +1,244 @@
+"""How soon the assistant answers, what a conversation costs, and how well it understands: `make bench`.
+
+Holds real-time conversations on the embedded models with recorded speech, through the same engine as the server, and
+prints and writes (bench/results/latency.json) what METRICS in docs/benchmarks.md defines. Takes about five minutes.
+"""
+
+import argparse
+import asyncio
+import gc
+import json
+import os
+import platform
+import re
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jiwer
+import numpy as np
+import psutil
+from app.cli.dialogue import Dialogue
+from app.conversation import messages as msg
+from app.conversation.options import Options
+from app.conversation.turn_state import State
+from app.core.config import Settings, load_settings
+from app.engine import Engine
+
+from bench.recordings import RATE_HZ, REFERENCES, Utterance, utterances
+
+RESULTS = Path(__file__).parent / "results" / "latency.json"
+AUDIBLE = 10 ** (-45 / 20) * 32768
+"""A reply begins with its first sample above -45 dBFS."""
+LATE_MS = 2000.0
+"""An answer that comes later than this after the last word is late."""
+ANSWER_LIMIT_MS = 8000.0
+LISTEN_MS = 400.0
+"""How long an answer is listened to before the next turn; it is stopped then."""
+REST_MS = 400.0
+BARGE_INS = 10
+BARGE_IN_AFTER_MS = 900.0
+IDLE_CONVERSATIONS = 40
+
+
+@dataclass
+class Exchange:
+    """One utterance and what came of it; times in milliseconds after the end of its last word."""
+
+    voice_to_voice_ms: float | None = None
+    cut_off: bool = False
+    latency: msg.LatencyShown | None = None
+
+
+@dataclass
+class Run:
+    """One pass over the recordings."""
+
+    exchanges: list[Exchange] = field(default_factory=list)
+    transcripts: dict[str, list[str]] = field(default_factory=dict)
+    cpu_s: float = 0.0
+    wall_s: float = 0.0
+
+
+async def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--speech", type=Path, help="a folder of sound files, one utterance each, instead")
+    parser.add_argument("--limit", type=int, default=10_000, help="use only this many utterances")
+    arguments = parser.parse_args()
+    speech = utterances(arguments.speech)[: arguments.limit]
+    results: dict[str, Any] = {"machine": _machine(), "utterances": len(speech)}
+    for name, speculation in (("speculative", True), ("sequential", False)):
+        print(f"{name}: {len(speech)} turns ...", flush=True)
+        engine = await _engine(load_settings(speculation=speculation, env_files=()))
+        try:
+            run = await _converse(engine, speech)
+            results[name] = _account(run)
+            if speculation:
+                results["word_error_rate"] = _word_error_rate(run)
+                results["cpu_s_per_conversation_minute"] = round(run.cpu_s / run.wall_s * 60, 2)
+                print("interruptions ...", flush=True)
+                results["barge_in_silence_ms"] = _percentiles(await _barge_in(engine, speech))
+                print("memory ...", flush=True)
+                results["memory"] = await _memory(engine)
+        finally:
+            await engine.close()
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+    _print(results)
+
+
+async def _engine(settings: Settings) -> Engine:
+    engine = Engine(settings)
+    await engine.start()
+    return engine
+
+
+async def _converse(engine: Engine, speech: list[Utterance]) -> Run:
+    run = Run()
+    dialogue = Dialogue(engine, Options.from_settings(engine.settings, greeting=False))
+    await dialogue.start()
+    cpu_s, wall_s = time.process_time(), time.perf_counter()
+    for utterance in speech:
+        run.exchanges.append(await _exchange(dialogue, utterance))
+        said = run.transcripts.setdefault(utterance.source, [])
+        said.extend(turn.said for turn in dialogue.turns.values() if turn.said)
+        dialogue.turns.clear()
+    run.cpu_s, run.wall_s = time.process_time() - cpu_s, time.perf_counter() - wall_s
+    await dialogue.stop()
+    return run
+
+
+async def _exchange(dialogue: Dialogue, utterance: Utterance) -> Exchange:
+    moments, pieces = len(dialogue.moments), len(dialogue.audio)
+    began_s = await dialogue.send(utterance.audio)
+    ended_s = began_s + utterance.ends_ms / 1000
+    await dialogue.silence(lambda: _audible_s(dialogue, pieces) is not None, limit_ms=ANSWER_LIMIT_MS)
+    await dialogue.silence(lambda: False, limit_ms=LISTEN_MS)
+    dialogue.conversation.interrupt()
+    await dialogue.silence(lambda: dialogue.conversation.state is State.LISTENING, limit_ms=ANSWER_LIMIT_MS)
+    await dialogue.silence(lambda: False, limit_ms=REST_MS)
+    new = dialogue.moments[moments:]
+    audible_s = _audible_s(dialogue, pieces)
+    started = [moment.at_s for moment in new if isinstance(moment.message, msg.AudioStarted)]
+    latencies = [moment.message for moment in new if isinstance(moment.message, msg.LatencyShown)]
+    cut_off = any(at_s < ended_s for at_s in started)
+    return Exchange(
+        voice_to_voice_ms=None if audible_s is None or cut_off else (audible_s - ended_s) * 1000,
+        cut_off=cut_off,
+        latency=latencies[-1] if latencies and not cut_off else None,
+    )
+
+
+def _audible_s(dialogue: Dialogue, first: int) -> float | None:
+    """When the first audible sample after piece number `first` is heard by a listener who plays at once."""
+    for at_s, audio in zip(dialogue.audio_at_s[first:], dialogue.audio[first:], strict=True):
+        loud = np.flatnonzero(np.abs(audio.astype(np.int32)) > AUDIBLE)
+        if len(loud):
+            return at_s + int(loud[0]) / RATE_HZ
+    return None
+
+
+async def _barge_in(engine: Engine, speech: list[Utterance]) -> list[float]:
+    """From the first sound of speech over a reply until the reply is told to be silent, milliseconds."""
+    dialogue = Dialogue(engine, Options.from_settings(engine.settings, greeting=False))
+    await dialogue.start()
+    waits: list[float] = []
+    for number in range(BARGE_INS):
+        dialogue.conversation.type("Tell me a long story about a ship and its captain.")
+        await dialogue.silence(lambda: dialogue.conversation.state is State.SPEAKING, limit_ms=ANSWER_LIMIT_MS)
+        await dialogue.silence(lambda: False, limit_ms=BARGE_IN_AFTER_MS)
+        utterance = speech[number % len(speech)]
+        moments = len(dialogue.moments)
+        began_s = await dialogue.send(utterance.audio) + utterance.begins_ms / 1000
+        cleared = [moment.at_s for moment in dialogue.moments[moments:] if isinstance(moment.message, msg.AudioCleared)]
+        waits.extend((at_s - began_s) * 1000 for at_s in cleared[:1])
+        dialogue.conversation.interrupt()
+        await dialogue.silence(lambda: dialogue.conversation.state is State.LISTENING, limit_ms=ANSWER_LIMIT_MS)
+    await dialogue.stop()
+    return waits
+
+
+async def _memory(engine: Engine) -> dict[str, float]:
+    """Resident memory with the models loaded, and what each further conversation adds (with 5 s of speech in it)."""
+    gc.collect()
+    process = psutil.Process()
+    before = process.memory_info().rss
+    dialogues = []
+    noise = np.random.default_rng(1).integers(-200, 200, 5 * RATE_HZ, np.int16)
+    for _ in range(IDLE_CONVERSATIONS):
+        dialogue = Dialogue(engine, Options.from_settings(engine.settings, greeting=False))
+        await dialogue.start()
+        dialogue.conversation.hear(noise)
+        dialogues.append(dialogue)
+    while any(not dialogue.conversation.ear.idle for dialogue in dialogues):
+        await asyncio.sleep(0.1)
+    after = process.memory_info().rss
+    for dialogue in dialogues:
+        await dialogue.stop()
+    return {
+        "with_models_mb": round(before / 1e6),
+        "per_conversation_kb": round((after - before) / len(dialogues) / 1000, 1),
+    }
+
+
+def _account(run: Run) -> dict[str, Any]:
+    waits = [exchange.voice_to_voice_ms for exchange in run.exchanges if exchange.voice_to_voice_ms is not None]
+    latencies = [exchange.latency for exchange in run.exchanges if exchange.latency is not None]
+    stages = ("endpointing_ms", "stt_ms", "llm_ms", "tts_ms", "engine_ms")
+    return {
+        "voice_to_voice_ms": _percentiles(waits),
+        "stages": {stage: _percentiles([getattr(latency, stage) for latency in latencies]) for stage in stages},
+        "turns": len(run.exchanges),
+        "cut_offs": sum(exchange.cut_off for exchange in run.exchanges),
+        "late_answers": sum(wait > LATE_MS for wait in waits),
+        "unanswered": sum(exchange.voice_to_voice_ms is None and not exchange.cut_off for exchange in run.exchanges),
+    }
+
+
+def _percentiles(values: list[float]) -> dict[str, float]:
+    if not values:
+        return {}
+    return {f"p{share}": round(float(np.percentile(values, share)), 1) for share in (50, 95)}
+
+
+def _word_error_rate(run: Run) -> float | None:
+    known = [name for name in run.transcripts if name in REFERENCES]
+    if not known:
+        return None
+    said = [_plain(" ".join(run.transcripts[name])) for name in known]
+    return round(float(jiwer.wer([_plain(REFERENCES[name]) for name in known], said)), 3)
+
+
+def _plain(text: str) -> str:
+    return " ".join(re.sub(r"[^a-z' ]", " ", text.lower()).split())
+
+
+def _machine() -> dict[str, Any]:
+    return {"cores": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version()}
+
+
+def _print(results: dict[str, Any]) -> None:
+    print(f"\n{'':24}{'speculative':>20}{'sequential':>20}      (p50 / p95, ms)")
+    rows = [("voice to voice", "voice_to_voice_ms", None)]
+    rows += [(f"  {stage.removesuffix('_ms')}", "stages", stage) for stage in results["speculative"]["stages"]]
+    for label, key, stage in rows:
+        cells = []
+        for name in ("speculative", "sequential"):
+            value = results[name][key][stage] if stage else results[name][key]
+            cells.append(f"{value.get('p50', '-')} / {value.get('p95', '-')}")
+        print(f"{label:24}{cells[0]:>20}{cells[1]:>20}")
+    for key in ("turns", "cut_offs", "late_answers", "unanswered"):
+        print(f"{key.replace('_', ' '):24}{results['speculative'][key]:>20}{results['sequential'][key]:>20}")
+    silence = results["barge_in_silence_ms"]
+    print(f"\nbarge-in to silence     {silence.get('p50', '-')} / {silence.get('p95', '-')} ms")
+    print(f"word error rate         {results['word_error_rate']}")
+    print(f"CPU                     {results['cpu_s_per_conversation_minute']} s per conversation minute")
+    memory = results["memory"]
+    print(f"memory                  {memory['with_models_mb']} MB with models", end="")
+    print(f" + {memory['per_conversation_kb']} kB per conversation\nwritten to {RESULTS}")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

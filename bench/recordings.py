@@ -1,0 +1,94 @@
+"""The recordings that are measured with, cut into utterances, each with the moments where its speech begins and ends.
+
+The labels come from the sound itself, by its level, and not from the detectors that are measured.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from app.audio.wav import read_audio
+from app.inference.store import ModelStore
+from numpy.typing import NDArray
+
+RATE_HZ = 16_000
+STEP_MS = 10
+GAP_MS = 300
+"""Silence that separates two utterances."""
+MARGIN_MS = 200
+SPEECH_DB = 12.0
+"""Louder than this below the recording's loud tenth is speech; this much more below it, in one stretch with speech, is
+its fading end."""
+FADE_DB = 6.0
+SHORTEST_MS = 500
+
+REFERENCES = {
+    "beckett": "Ever tried. Ever failed. No matter. Try again. Fail again. Fail better.",
+    "two_cities": (
+        "It was the best of times, it was the worst of times, it was the age of wisdom, it was the age of foolishness, "
+        "it was the epoch of belief, it was the epoch of incredulity, it was the season of light, it was the season of "
+        "darkness, it was the spring of hope, it was the winter of despair, we had everything before us, we had "
+        "nothing before us, we were all going direct to heaven, we were all going direct the other way. In short, the period "
+        "was so far like the present period that some of its noisiest authorities insisted on its being received, for "
+        "good or for evil, in the superlative degree of comparison only."
+    ),
+}
+"""What is read in the recordings (Beckett, Worstward Ho; Dickens, A Tale of Two Cities)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One stretch of speech: int16 mono 16 kHz, with a little of its surroundings."""
+
+    source: str
+    audio: NDArray[np.int16]
+    begins_ms: float
+    """First sound of speech in `audio`."""
+    ends_ms: float
+    """Last sound of speech in `audio`."""
+
+
+def utterances(folder: Path | None = None) -> list[Utterance]:
+    """The test speech cut at its pauses; with `folder`, each sound file in it as one utterance instead."""
+    if folder:
+        paths = sorted(path for path in folder.iterdir() if path.suffix in {".wav", ".flac", ".mp3", ".ogg"})
+        return [_whole(path) for path in paths]
+    speech = ModelStore().path("test-speech")
+    return [part for name in REFERENCES for part in _cut(name, read_audio(speech / f"{name}.wav", RATE_HZ))]
+
+
+def _cut(name: str, audio: NDArray[np.int16]) -> list[Utterance]:
+    speech, fading = _levels(audio)
+    parts: list[Utterance] = []
+    begin = last = None
+    for step in range(len(speech) + GAP_MS // STEP_MS + 1):
+        if step < len(speech) and (speech[step] or (fading[step] and last == step - 1)):
+            begin = step if begin is None else begin
+            last = step
+        elif begin is not None and last is not None and (step - last) * STEP_MS >= GAP_MS:
+            if (last - begin) * STEP_MS >= SHORTEST_MS:
+                parts.append(_part(name, audio, begin * STEP_MS, (last + 1) * STEP_MS))
+            begin = last = None
+    return parts
+
+
+def _whole(path: Path) -> Utterance:
+    audio = read_audio(path, RATE_HZ)
+    loud = np.flatnonzero(_levels(audio)[0])
+    return _part(path.stem, audio, int(loud[0]) * STEP_MS, (int(loud[-1]) + 1) * STEP_MS)
+
+
+def _part(name: str, audio: NDArray[np.int16], begin_ms: int, end_ms: int) -> Utterance:
+    start_ms = max(0, begin_ms - MARGIN_MS)
+    stop = min(len(audio), (end_ms + MARGIN_MS // 2) * RATE_HZ // 1000)
+    cut = audio[start_ms * RATE_HZ // 1000 : stop]
+    return Utterance(name, cut, begin_ms - start_ms, end_ms - start_ms)
+
+
+def _levels(audio: NDArray[np.int16]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """For each 10 ms, whether it is loud enough for speech, and for the fading end of speech."""
+    size = STEP_MS * RATE_HZ // 1000
+    frames = audio[: len(audio) // size * size].reshape(-1, size).astype(np.float64) / 32768
+    level = 10 * np.log10(np.mean(frames**2, axis=1) + 1e-12)
+    threshold = float(np.percentile(level, 90)) - SPEECH_DB
+    return level > threshold, level > threshold - FADE_DB
