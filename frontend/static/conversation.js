@@ -13,6 +13,8 @@ globalThis.Ahoy ??= {};
   /** In half duplex the microphone stays closed this long after the last sound: the room still rings. */
   const ROOM_MS = 250;
   const MAX_PENDING_TEXTS = 5;
+  /** When the microphone takes this long, the browser is asking the user for it. */
+  const ASKING_AFTER_MS = 600;
 
   class Conversation {
     constructor(preferences, on, { record = false } = {}) {
@@ -23,7 +25,7 @@ globalThis.Ahoy ??= {};
       this.state = {
         phase: "idle", // connecting, live, reconnecting, ended
         activity: "listening", // hearing, thinking, speaking
-        microphone: "off", // on, denied, none, busy, insecure, unplugged
+        microphone: "off", // asking, on, denied, none, busy, insecure, unplugged
         muted: false,
         halfDuplex: preferences.get("halfDuplex"),
         attempt: 0,
@@ -66,6 +68,7 @@ globalThis.Ahoy ??= {};
         return;
       }
       if (!this.running) return; // ended while the browser was asked
+      if (!this.speaker) this.on.notice("insecure");
       this.microphoneSettled = typing ? Promise.resolve() : this.openMicrophone();
       this.connection.open(url);
     }
@@ -87,7 +90,7 @@ globalThis.Ahoy ??= {};
     /** Stop the answer. */
     interrupt() {
       if (this.state.phase !== "live") return;
-      this.speaker.refuse();
+      this.speaker?.refuse();
       this.connection.send({ type: "interrupt" });
     }
 
@@ -121,10 +124,16 @@ globalThis.Ahoy ??= {};
       return this.state.muted || this.state.microphone !== "on";
     }
 
+    get sounding() {
+      return (this.speaker?.sounding ?? null) !== null;
+    }
+
     async openSound() {
       if (!this.context) {
         // The device's own rate: the worklets resample, because browsers do not all mix rates.
         this.context = new AudioContext({ latencyHint: "interactive" });
+        // Browsers hide it, like the microphone, from http pages of other machines: then there is text only.
+        if (!this.context.audioWorklet) return;
         await globalThis.Ahoy.addWorklets(this.context);
         this.speaker = new globalThis.Ahoy.Speaker(
           this.context,
@@ -140,12 +149,15 @@ globalThis.Ahoy ??= {};
     }
 
     async openMicrophone() {
+      const asking = setTimeout(() => this.set({ microphone: "asking" }), ASKING_AFTER_MS);
       try {
         await this.microphone.open(this.context, this.preferences.get("microphone"));
       } catch (error) {
+        clearTimeout(asking);
         this.withoutMicrophone(error.kind ?? "busy");
         return;
       }
+      clearTimeout(asking);
       if (!this.running) {
         this.microphone.close();
         return;
@@ -217,13 +229,13 @@ globalThis.Ahoy ??= {};
         "reply.text": show,
         "reply.done": () => {
           show();
-          if (this.speaker.sounding === null && this.state.activity !== "hearing") this.set({ activity: "listening" });
+          if (!this.sounding && this.state.activity !== "hearing") this.set({ activity: "listening" });
         },
-        "audio.start": () => this.speaker.begin(message.reply),
-        "audio.end": () => this.speaker.end(message.reply),
-        "audio.hold": () => this.speaker.hold(),
-        "audio.resume": () => this.speaker.resume(),
-        clear: () => this.speaker.clear(),
+        "audio.start": () => this.speaker?.begin(message.reply),
+        "audio.end": () => this.speaker?.end(message.reply),
+        "audio.hold": () => this.speaker?.hold(),
+        "audio.resume": () => this.speaker?.resume(),
+        clear: () => this.speaker?.clear(),
         latency: () => this.on.latency(message),
         error: () => this.on.problem(message),
       }[message.type];
@@ -243,7 +255,7 @@ globalThis.Ahoy ??= {};
     }
 
     rest() {
-      this.set({ activity: this.speaker?.sounding === null ? "listening" : "speaking" });
+      this.set({ activity: this.sounding ? "speaking" : "listening" });
     }
 
     set(changes) {

@@ -6,6 +6,9 @@ globalThis.Ahoy ??= {};
 {
   /** What the conversation is doing, for the line under the button: {title, hint}. */
   function status({ phase, activity, muted, microphone, attempt, why, halfDuplex }) {
+    if (phase === "connecting" && microphone === "asking") {
+      return { title: "May Ahoy hear you?", hint: "Allow the microphone in the browser’s question." };
+    }
     if (phase === "connecting") return { title: "Connecting", hint: "Setting up the line." };
     if (phase === "reconnecting") {
       return { title: attempt > 1 ? `Reconnecting (try ${attempt})` : "Reconnecting", hint: lost(why) };
@@ -14,7 +17,7 @@ globalThis.Ahoy ??= {};
     if (phase !== "live") return { title: "Ready to talk", hint: "Press the button and say something." };
     if (activity === "speaking") return { title: "Speaking", hint: speakingHint(microphone, muted, halfDuplex) };
     if (activity === "thinking") return { title: "Thinking", hint: "The answer is on its way." };
-    if (microphone !== "on") return { title: "Ready for your words", hint: "No microphone: type, and hear the answer." };
+    if (microphone !== "on") return { title: "Ready for your words", hint: "No microphone: type, and Ahoy answers." };
     if (muted) return { title: "Muted", hint: "Ahoy does not hear you. You can still type." };
     if (activity === "hearing") return { title: "You are speaking", hint: "Take your time." };
     return { title: "Listening", hint: "Just talk." };
@@ -63,8 +66,8 @@ globalThis.Ahoy ??= {};
       action: "Try again",
     },
     insecure: {
-      title: "The browser hides the microphone here",
-      text: "It only allows one on https:// pages and on localhost. Open the page that way to talk; typing works here too.",
+      title: "The browser allows no talking here",
+      text: "Microphone and sound need an https:// address, or localhost. Here you can type, and read the answers.",
     },
     unplugged: {
       title: "The microphone is gone",

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from app.conversation import messages as msg
 from app.conversation.metronome import TICK_MS, HandMetronome
 from app.conversation.options import Options
+from app.conversation.session import Conversation
 from app.conversation.turn_state import State
 from app.engine import Engine
 
@@ -24,7 +25,7 @@ FRAME = int(TICK_MS * RATE_HZ / 1000)
 POLL_S = 0.001
 AFTER_SPEECH_MS = 600.0
 """After a recording, silence for this long at least: a pause has been noticed by then if there was speech."""
-LIMIT_S = 120.0
+LIMIT_MS = 120_000.0
 """No answer takes longer than this."""
 
 
@@ -68,11 +69,11 @@ class Dialogue:
     def __post_init__(self) -> None:
         self._conversation = self.engine.open("dialogue", self.options, self)
         self._running: asyncio.Task[str] | None = None
-        self._started_s = time.perf_counter()
+        self._started_s = self._due_s = time.perf_counter()
 
     def tell(self, message: msg.Message) -> None:
         """Keep account of what the conversation tells."""
-        self.moments.append(Moment(time.perf_counter() - self._started_s, message))
+        self.moments.append(Moment(self.now_s(), message))
         match message:
             case msg.TranscriptShown(turn, text, final=True):
                 self._turn(turn).said = text
@@ -88,24 +89,28 @@ class Dialogue:
     def play(self, samples: NDArray[np.int16]) -> None:
         """Keep the reply's audio."""
         self.audio.append(samples)
-        self.audio_at_s.append(time.perf_counter() - self._started_s)
+        self.audio_at_s.append(self.now_s())
+
+    @property
+    def conversation(self) -> Conversation:
+        """The conversation itself."""
+        return self._conversation
+
+    def now_s(self) -> float:
+        """Seconds of real time since the start; what `moments` and `audio_at_s` are given in."""
+        return time.perf_counter() - self._started_s
 
     async def start(self) -> None:
         """Begin, and hear the greeting out if there is one."""
-        self._started_s = time.perf_counter()
+        self._started_s = self._due_s = time.perf_counter()
         self._running = asyncio.create_task(self.engine.hold(self._conversation))
         await asyncio.sleep(0)
         await self._until_quiet(0.0)
 
-    async def speak(self, samples: NDArray[np.int16]) -> float:
-        """Say a recording (int16 mono 16 kHz) and hear the answers out. Returns when it began, in seconds."""
-        began_s = time.perf_counter() - self._started_s
-        due_s = time.perf_counter()
-        for start in range(0, len(samples), FRAME):
-            due_s += TICK_MS / 1000
-            await self._frame(samples[start : start + FRAME], due_s)
+    async def speak(self, samples: NDArray[np.int16]) -> None:
+        """Say a recording (int16 mono 16 kHz) and hear the answers out."""
+        await self.send(samples)
         await self._until_quiet(AFTER_SPEECH_MS)
-        return began_s
 
     async def type(self, text: str) -> None:
         """Type a line and hear the answer out."""
@@ -117,25 +122,36 @@ class Dialogue:
         self._conversation.end("client")
         return await self._running if self._running else "client"
 
-    async def _until_quiet(self, at_least_ms: float) -> None:
-        silence = np.zeros(FRAME, np.int16)
-        limit_s = due_s = time.perf_counter()
-        limit_s += LIMIT_S
-        passed_ms = 0.0
-        while not self._conversation.reason and time.perf_counter() < limit_s:
-            quiet = self._conversation.state is State.LISTENING and self._conversation.ear.idle
-            if quiet and passed_ms >= at_least_ms:
-                return
-            due_s += TICK_MS / 1000
-            passed_ms += TICK_MS
-            await self._frame(silence, due_s)
+    async def send(self, samples: NDArray[np.int16]) -> float:
+        """Send a recording as a microphone would: a frame when its last sample has been spoken. Returns the time at
+        which its first sample was spoken."""
+        self._due_s = max(self._due_s, time.perf_counter())
+        began_s = self._due_s - self._started_s
+        for start in range(0, len(samples), FRAME):
+            await self._frame(samples[start : start + FRAME])
+        return began_s
 
-    async def _frame(self, samples: NDArray[np.int16], due_s: float) -> None:
-        self._conversation.hear(samples)
+    async def silence(self, until: Callable[[], bool], *, limit_ms: float = LIMIT_MS) -> float:
+        """Be silent until something is the case, or the limit is reached; returns for how long (milliseconds)."""
+        passed_ms = 0.0
+        quiet = np.zeros(FRAME, np.int16)
+        while passed_ms < limit_ms and not until() and not self._conversation.reason:
+            await self._frame(quiet)
+            passed_ms += TICK_MS
+        return passed_ms
+
+    async def _until_quiet(self, at_least_ms: float) -> None:
+        await self.silence(lambda: False, limit_ms=at_least_ms)
+        await self.silence(lambda: self._conversation.state is State.LISTENING and self._conversation.ear.idle)
+
+    async def _frame(self, samples: NDArray[np.int16]) -> None:
         metronome = self.engine.metronome
+        self._due_s += TICK_MS / 1000
         if not isinstance(metronome, HandMetronome):
-            await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
+            await asyncio.sleep(max(0.0, self._due_s - time.perf_counter()))
+            self._conversation.hear(samples)
             return
+        self._conversation.hear(samples)
         metronome.advance()
         await asyncio.sleep(0)
         while self._conversation.busy and not self._conversation.reason:

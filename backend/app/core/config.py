@@ -165,7 +165,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def needed_models(self) -> dict[str, str]:
-        """The model settings that are made use of, by the name of the setting: a model's name or the user's own path."""
+        """The models that are made use of, by the name of their setting: a model's name or the user's own path."""
         names = ["vad_model", "turn_model"]
         if self.stt_provider == "embedded":
             names.append("stt_model" if self.language == "en" else "stt_multilingual_model")
