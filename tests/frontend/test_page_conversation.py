@@ -83,9 +83,7 @@ def test_what_was_not_heard_of_an_answer_is_greyed(page: Page, server: PageServe
     line.tell("reply.done", turn=1, reply=1, text=TEXT, heard=TEXT[:25], interrupted=True)
     expect(page.locator(".unheard")).to_contain_text("It was the worst of times.")
     assert "not heard" in lines(page)[0]
-    colours = page.evaluate(
-        "['.said', '.unheard'].map((one) => getComputedStyle(document.querySelector(one)).color)"
-    )
+    colours = page.evaluate("['.said', '.unheard'].map((one) => getComputedStyle(document.querySelector(one)).color)")
     assert colours[0] != colours[1]
 
 

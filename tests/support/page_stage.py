@@ -1,7 +1,7 @@
 """A stage for the page: a server that speaks the wire protocol as a test tells it to, and a browser in front of it.
 
-Everything runs on loopback. The server keeps what the page sends, line by line (a line is one WebSocket), and sends what
-the test says; a tone stands for speech. The browser is a real Chromium with a made microphone, so that permission,
+Everything runs on loopback. The server keeps what the page sends, line by line (a line is one WebSocket), and sends
+what the test says; a tone stands for speech. The browser is a real Chromium with a made microphone, so that permission,
 AudioWorklets and the audio clock are the real ones.
 """
 
@@ -206,10 +206,10 @@ class PageServer:
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
+def chromium(*flags: str) -> Iterator[Browser]:
     """A headless Chromium with a made microphone that beeps once a second; nothing is permitted yet."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=_FLAGS)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*_FLAGS, *flags])
         yield browser
         browser.close()
 
