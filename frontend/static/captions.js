@@ -22,6 +22,8 @@ globalThis.Ahoy ??= {};
       this.lines = new Map(); // "user 3", "reply 4" of this connection
       this.reopened = new Set();
       this.following = true;
+      this.pending = null; // the picture before which it will scroll
+      this.top = 0; // where it was scrolled to when last seen
       scroller.addEventListener("scroll", () => this.look(), { passive: true });
       latest.addEventListener("click", () => this.follow());
       new ResizeObserver(() => this.following && this.follow()).observe(scroller);
@@ -35,7 +37,7 @@ globalThis.Ahoy ??= {};
       else if (type === "turn.reopened") this.reopen(message);
       else if (type === "reply.text") this.grow(message);
       else if (type === "reply.done") this.close(message);
-      if (this.following) this.follow();
+      if (this.following) this.followSoon();
     }
 
     /** Turns and replies are counted anew on every connection; the lines stay. */
@@ -109,6 +111,7 @@ globalThis.Ahoy ??= {};
         const [oldest] = this.list.children;
         oldest.remove();
         for (const [name, { item }] of this.lines) if (item === oldest) this.lines.delete(name);
+        this.top = 0; // the browser moves everything up by the line that is gone
       }
     }
 
@@ -122,14 +125,26 @@ globalThis.Ahoy ??= {};
       while (this.log.children.length > MAX_SPOKEN) this.log.firstElementChild.remove();
     }
 
+    /** Only a reader moves upwards; new lines just make the end go away, until it is followed. */
     look() {
       const { scrollHeight, scrollTop, clientHeight } = this.scroller;
-      this.following = scrollHeight - scrollTop - clientHeight < NEAR_PX;
+      if (scrollHeight - scrollTop - clientHeight < NEAR_PX) this.following = true;
+      else if (scrollTop < this.top) this.following = false;
+      this.top = scrollTop;
       this.latest.hidden = this.following;
+    }
+
+    /** Once for all that came since the last picture: to scroll is to lay the page out. */
+    followSoon() {
+      this.pending ??= requestAnimationFrame(() => {
+        this.pending = null;
+        if (this.following) this.follow();
+      });
     }
 
     follow() {
       this.scroller.scrollTop = this.scroller.scrollHeight;
+      this.top = this.scroller.scrollTop;
       this.following = true;
       this.latest.hidden = true;
     }

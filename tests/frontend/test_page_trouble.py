@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from page_stage import PageServer, chromium, in_state, page_from_disk, talk, tone, visitor, wait_until
+from page_stage import PageServer, chromium, in_state, page_from_disk, talk, tone, visitor, wait_for, wait_until
 from playwright.sync_api import Browser, Page, expect
 
 KEEP_STREAM = """
@@ -103,7 +103,7 @@ def test_a_restarted_server_is_found_again_without_a_second_greeting(page: Page,
     in_state(page, "activity", "speaking")
     server.down()
     expect(page.locator("#status")).to_have_text(re.compile("^Reconnecting"))
-    page.wait_for_function("ahoy.state.attempt >= 2")
+    wait_for(page, "ahoy.state.attempt >= 2")
     server.up()
     again = server.line(1)
     in_state(page, "phase", "live")
@@ -206,5 +206,5 @@ def test_a_foreign_server_that_never_answers_raises_a_doubt(page: Page, server: 
 def test_a_network_that_takes_nothing_drops_the_oldest_frames(page: Page, server: PageServer) -> None:
     talk(page, server)
     page.evaluate("Object.defineProperty(WebSocket.prototype, 'bufferedAmount', { get: () => 1e6 })")
-    page.wait_for_function("ahoy.counts.dropped_frames > 3")
+    wait_for(page, "ahoy.counts.dropped_frames > 3")
     in_state(page, "phase", "live")

@@ -242,9 +242,17 @@ def talk(page: Page, server: PageServer, query: str = "") -> Line:
     return line
 
 
+def wait_for(page: Page, expression: str, arg: object = None) -> None:
+    """Wait until the expression holds in the page.
+
+    Playwright's own `wait_for_function` compiles its text inside the page, which a strict content policy refuses.
+    """
+    wait_until(lambda: page.evaluate(expression, arg), expression)
+
+
 def in_state(page: Page, name: str, value: str | bool) -> None:
     """Wait until the page's state has this value."""
-    page.wait_for_function("([name, value]) => ahoy.state[name] === value", arg=[name, value])
+    wait_for(page, f"(value) => ahoy.state.{name} === value", value)
 
 
 def recording(page: Page) -> tuple[NDArray[np.float64], int]:
