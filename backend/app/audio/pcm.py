@@ -15,25 +15,24 @@ _LITTLE_ENDIAN = np.dtype("<i2")
 
 def from_bytes(data: bytes | bytearray | memoryview) -> NDArray[np.int16]:
     """The samples [n] in PCM16 little-endian mono `data`, not copied. Raises AudioFormatError for half a sample."""
-    if len(data) % _BYTES:
-        raise AudioFormatError(
-            f"{len(data)} bytes are not a whole number of 16-bit samples; send an even number of bytes."
-        )
+    size = memoryview(data).nbytes
+    if size % _BYTES:
+        raise AudioFormatError(f"{size} bytes are not a whole number of 16-bit samples; send an even number of bytes.")
     return np.frombuffer(data, _LITTLE_ENDIAN).astype(np.int16, copy=False)
 
 
 def to_bytes(samples: NDArray[np.int16]) -> bytes:
     """PCM16 little-endian bytes of int16 `samples` [n]."""
-    return _checked(samples).astype(_LITTLE_ENDIAN, copy=False).tobytes()
+    return require_mono(samples).astype(_LITTLE_ENDIAN, copy=False).tobytes()
 
 
 def to_float(samples: NDArray[np.int16]) -> NDArray[np.float32]:
-    """float32 in -1..1 of int16 `samples` [n]."""
-    return _checked(samples).astype(np.float32) / np.float32(FULL_SCALE)
+    """float32 [n] in -1..1 (1 itself is not reached) of int16 `samples` [n]."""
+    return require_mono(samples).astype(np.float32) / np.float32(FULL_SCALE)
 
 
 def from_float(samples: NDArray[np.floating]) -> NDArray[np.int16]:
-    """int16 of float `samples` [n] in -1..1: rounded, and clipped where they go beyond.
+    """int16 [n] of float `samples` [n] in -1..1: rounded to the nearest, and clipped where they go beyond.
 
     Raises AudioFormatError for values that are no numbers, which would come out as noise.
     """
@@ -44,7 +43,8 @@ def from_float(samples: NDArray[np.floating]) -> NDArray[np.int16]:
 
 
 def level_dbfs(samples: NDArray[np.int16]) -> float:
-    """Root mean square of int16 `samples` [n] in dB below full scale; FLOOR_DBFS for silence and for nothing."""
+    """Root mean square of int16 `samples` [n] in dB of full scale: 0 for a full square wave, -3 for a full sine, and
+    FLOOR_DBFS for silence and for nothing."""
     if not len(samples):
         return FLOOR_DBFS
     power = float(np.mean(np.square(to_float(samples), dtype=np.float64)))
@@ -57,13 +57,14 @@ def duration_ms(samples: NDArray[np.int16], rate_hz: int) -> float:
 
 
 def to_mono(samples: NDArray[np.int16]) -> NDArray[np.int16]:
-    """[n] from [n, channels]: the mean of the channels. Mono stays what it is."""
+    """int16 [n] of int16 [n, channels]: the mean of the channels, rounded. Mono stays what it is."""
     if samples.ndim == 1:
         return samples
     return np.asarray(np.rint(samples.mean(axis=1)), np.int16)
 
 
-def _checked(samples: NDArray[np.int16]) -> NDArray[np.int16]:
+def require_mono(samples: NDArray[np.int16]) -> NDArray[np.int16]:
+    """The same `samples` if they are int16 [n]; else raises AudioFormatError."""
     if samples.dtype != np.int16 or samples.ndim != 1:
         raise AudioFormatError(f"Audio of type {samples.dtype} and shape {samples.shape} is not mono int16.")
     return samples
