@@ -1,18 +1,27 @@
 """`ahoy serve`: the server."""
 
+import asyncio
+import contextlib
+import errno
+import socket
 from typing import Annotated, Any
 
 import typer
 import uvicorn
+from fastapi import FastAPI
 
-from app.core.config import load_settings, unknown_variables
+from app.core.config import Settings, load_settings, unknown_variables
+from app.core.errors import SettingsError
 from app.core.logs import set_up_logging
+from app.engine import Engine
 from app.main import create_app
 
 MAX_MESSAGE_BYTES = 1_048_576
 """Larger WebSocket messages are refused before they are read; the protocol's own limit lies below."""
 GRACEFUL_S = 5
 """Time for open requests when the server is told to stop."""
+GOODBYE_S = 1.0
+"""Time for conversations to say bye before that."""
 
 
 def serve(
@@ -25,8 +34,18 @@ def serve(
     set_up_logging(settings.log_level)
     for line in unknown_variables():
         typer.echo(line, err=True)
-    uvicorn.run(
-        create_app(settings),
+    check_address(settings.host, settings.port)
+    server = make_server(create_app(settings), settings)
+    with contextlib.suppress(KeyboardInterrupt):  # the server raises Ctrl-C again when it has ended
+        server.run()
+    if not server.started:
+        raise typer.Exit(1)
+
+
+def make_server(app: FastAPI, settings: Settings) -> uvicorn.Server:
+    """The server as it has to be for conversations: cheap per message, bounded, and polite at its end."""
+    config = uvicorn.Config(
+        app,
         host=settings.host,
         port=settings.port,
         log_config=None,
@@ -35,3 +54,39 @@ def serve(
         ws_max_size=MAX_MESSAGE_BYTES,
         timeout_graceful_shutdown=GRACEFUL_S,
     )
+    return _Server(config, app.state.engine)
+
+
+def check_address(host: str, port: int) -> None:
+    """Find out before the models are loaded whether the server can listen there. Raises SettingsError if it cannot."""
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, kind, protocol, _, address in found:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+                probe.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            fault = f"PORT: another program listens on port {port} already; stop it, or choose another port"
+        elif error.errno == errno.EACCES:
+            fault = f"PORT: this user may not listen on port {port}; choose one from 1024 on"
+        else:
+            fault = f"HOST: '{host}' is not an address of this machine ({error.strerror})"
+        raise SettingsError(f"{fault}; example: PORT=8001 or HOST=127.0.0.1") from None
+
+
+class _Server(uvicorn.Server):
+    """uvicorn cuts its WebSockets when it is told to stop, and only then ends the application. Here the conversations
+    end first, so that each client is told why (`bye`, close code 1001)."""
+
+    def __init__(self, config: uvicorn.Config, engine: Engine) -> None:
+        super().__init__(config)
+        self._engine = engine
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the conversations, then the rest."""
+        for conversation in list(self._engine.conversations):
+            conversation.end("shutdown")
+        if self.server_state.tasks:
+            await asyncio.wait(self.server_state.tasks, timeout=GOODBYE_S)
+        await super().shutdown(sockets)

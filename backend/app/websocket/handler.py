@@ -27,6 +27,10 @@ MAX_MISTAKES = 20
 CLOSE_TIMEOUT_S = 5.0
 OVERRUN_NOTICE_MS = 1000.0
 """Lost audio is reported each time it has grown by this much."""
+MESSAGES_PER_S, MESSAGES_AT_ONCE = 50, 200
+"""JSON messages that are taken: the page sends five a second, and more at once when its network was away."""
+SURPLUS_NOTICE = 50
+"""Messages beyond that are reported each time they have grown by this many."""
 
 NORMAL, GOING_AWAY, POLICY, FAILED, TRY_LATER = 1000, 1001, 1008, 1011, 1013
 """Close codes: RFC 6455 section 7.4.1; 1013 of the IANA registry."""
@@ -81,13 +85,18 @@ class _Client:
         self._mistakes = 0
         self._told_not_started = False
         self._told_dropped_ms = 0.0
+        self._pace = _Pace()
+        self._surplus = 0
 
     async def serve(self) -> int:
         """Talk until one side ends it; returns the close code. Raises WebSocketDisconnect when the client is gone."""
         try:
+            await self._engine.wait_until_ready()
+        except OverloadedError:
+            return self._never_ready()
+        self._greet()
+        try:
             async with asyncio.timeout(START_TIMEOUT_S):
-                await self._engine.wait_until_ready()
-                self._greet()
                 conversation = await self._wait_for_start()
         except TimeoutError:
             return self._bye("idle")
@@ -95,7 +104,7 @@ class _Client:
             self._tell_error(error.code, error.message, fatal=True)
             return TRY_LATER
         if conversation is None:
-            return POLICY if self._mistakes > MAX_MISTAKES else self._bye("client")
+            return self._too_many_mistakes() if self._mistakes > MAX_MISTAKES else self._bye("client")
         holding = asyncio.create_task(self._engine.hold(conversation))
         listening = asyncio.create_task(self._listen(conversation))
         try:
@@ -105,10 +114,18 @@ class _Client:
             listening.cancel()
             reason = await holding
         if self._mistakes > MAX_MISTAKES:
-            return POLICY
+            return self._too_many_mistakes()
         if listening.done() and not listening.cancelled() and (gone := listening.exception()):
             raise gone
         return self._bye(reason)
+
+    def _never_ready(self) -> int:
+        if not self._engine.problem:  # the server ends before its models were loaded
+            return self._bye("shutdown")
+        self._tell_error(
+            "internal_error", "This server cannot talk: its models could not be loaded; its log says why.", fatal=True
+        )
+        return FAILED
 
     def _greet(self) -> None:
         voices = self._engine.providers.tts.voices
@@ -193,24 +210,30 @@ class _Client:
 
     async def _receive(self) -> wire.Incoming | bytes:
         """The next message. Raises ProtocolError for one that cannot be used, WebSocketDisconnect at the end."""
-        message = await self._socket.receive()
-        if message["type"] == "websocket.disconnect":
-            raise WebSocketDisconnect(message.get("code", NORMAL))
-        audio: bytes | None = message.get("bytes")
-        if audio is None:
-            return wire.parse(message.get("text") or "")
-        if len(audio) > wire.MAX_AUDIO_BYTES:
-            raise ProtocolError(
-                f"An audio message of {len(audio)} bytes is too large; send at most {wire.MAX_AUDIO_BYTES}.",
-                code="message_too_large",
-            )
-        return audio
+        while True:
+            message = await self._socket.receive()
+            if message["type"] == "websocket.disconnect":
+                raise WebSocketDisconnect(message.get("code", NORMAL))
+            audio: bytes | None = message.get("bytes")
+            if audio is not None:
+                return _checked_size(audio)
+            await asyncio.sleep(0)  # what was read at once is handled one by one, and others get their turn between
+            if self._pace.takes_one(asyncio.get_running_loop().time()):
+                return wire.parse(message.get("text") or "")
+            self._surplus += 1
+            if self._surplus % SURPLUS_NOTICE == 1:
+                raise ProtocolError(
+                    f"Messages come too fast; {self._surplus} were not taken. Send at most {MESSAGES_PER_S} a second.",
+                    code="too_many_messages",
+                )
 
     def _mistake(self, code: str, message: str) -> None:
         self._mistakes += 1
         self._tell_error(code, message)
-        if self._mistakes > MAX_MISTAKES:
-            self._tell_error("too_many_errors", f"More than {MAX_MISTAKES} mistakes; the connection ends.", fatal=True)
+
+    def _too_many_mistakes(self) -> int:
+        self._tell_error("too_many_errors", f"More than {MAX_MISTAKES} mistakes; the connection ends.", fatal=True)
+        return POLICY
 
     def _tell_error(self, code: str, message: str, *, fatal: bool = False) -> None:
         self._outbox.put(wire.dump({"type": "error", "code": code, "message": message, "fatal": fatal}))
@@ -218,3 +241,29 @@ class _Client:
     def _bye(self, reason: str) -> int:
         self._outbox.put(wire.dump({"type": "bye", "reason": reason}))
         return _CLOSE_CODES.get(reason, FAILED)
+
+
+class _Pace:
+    """How many messages may come: MESSAGES_AT_ONCE, and from then on MESSAGES_PER_S."""
+
+    def __init__(self) -> None:
+        self._left = float(MESSAGES_AT_ONCE)
+        self._at_s = 0.0
+
+    def takes_one(self, now_s: float) -> bool:
+        """Whether there is room for a message now."""
+        self._left = min(MESSAGES_AT_ONCE, self._left + (now_s - self._at_s) * MESSAGES_PER_S)
+        self._at_s = now_s
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
+def _checked_size(audio: bytes) -> bytes:
+    if len(audio) > wire.MAX_AUDIO_BYTES:
+        raise ProtocolError(
+            f"An audio message of {len(audio)} bytes is too large; send at most {wire.MAX_AUDIO_BYTES}.",
+            code="message_too_large",
+        )
+    return audio

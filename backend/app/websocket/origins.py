@@ -18,7 +18,15 @@ def origin_allowed(origin: str | None, host: str | None, settings: Settings) -> 
         return True
     if "*" in settings.allowed_origins or origin.rstrip("/") in settings.allowed_origins:
         return True
-    return _is_own(origin, host, settings)
+    return origin == _public_origin(settings) or _is_own(origin, host, settings)
+
+
+def _public_origin(settings: Settings) -> str | None:
+    """The origin of our page at its public address. A proxy in front may have put another name into Host."""
+    if settings.public_base_url is None:
+        return None
+    parts = urlsplit(settings.public_base_url)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _is_own(origin: str, host: str | None, settings: Settings) -> bool:

@@ -13,6 +13,25 @@ RATE_HZ = 16_000
 MAX_AUDIO_BYTES = 960_000
 """30 s of audio in one message."""
 MAX_TEXT_BYTES = 65_536
+ERROR_CODES = frozenset(
+    {
+        "bad_json",
+        "bad_message",
+        "unknown_type",
+        "not_started",
+        "already_started",
+        "odd_audio",
+        "message_too_large",
+        "audio_overrun",
+        "too_many_messages",
+        "too_many_errors",
+        "server_full",
+        "overloaded",
+        "provider_failed",
+        "internal_error",
+    }
+)
+"""The codes a client may see; what else is inside the server comes to it as one of these."""
 AUDIO_FORMAT = {"encoding": "pcm_s16le", "rate_hz": RATE_HZ, "channels": 1}
 
 
@@ -131,6 +150,7 @@ def _object(message: msg.Message) -> dict[str, Any]:
         case msg.LatencyShown():
             return _latency(message)
         case msg.Trouble(code, text, fatal):
+            code = code if code in ERROR_CODES else "provider_failed"
             return {"type": "error", "code": code, "message": text, "fatal": fatal}
 
 
