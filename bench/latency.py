@@ -12,7 +12,7 @@ import os
 import platform
 import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,10 @@ from app.cli.dialogue import Dialogue
 from app.conversation import messages as msg
 from app.conversation.options import Options
 from app.conversation.turn_state import State
-from app.core.config import Settings, load_settings
+from app.core.config import load_settings
 from app.engine import Engine
 
-from bench.recordings import RATE_HZ, REFERENCES, Utterance, utterances
+from bench.recordings import RATE_HZ, REFERENCES, Utterance, passages, utterances
 
 RESULTS = Path(__file__).parent / "results" / "latency.json"
 AUDIBLE = 10 ** (-45 / 20) * 32768
@@ -66,52 +66,60 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--speech", type=Path, help="a folder of sound files, one utterance each, instead")
     parser.add_argument("--limit", type=int, default=10_000, help="use only this many utterances")
+    parser.add_argument("--rounds", type=int, default=3, help="say every utterance this many times (default 3)")
     arguments = parser.parse_args()
     speech = utterances(arguments.speech)[: arguments.limit]
-    results: dict[str, Any] = {"machine": _machine(), "utterances": len(speech)}
-    for name, speculation in (("speculative", True), ("sequential", False)):
-        print(f"{name}: {len(speech)} turns ...", flush=True)
-        engine = await _engine(load_settings(speculation=speculation, env_files=()))
-        try:
-            run = await _converse(engine, speech)
-            results[name] = _account(run)
-            if speculation:
-                results["word_error_rate"] = _word_error_rate(run)
-                results["cpu_s_per_conversation_minute"] = round(run.cpu_s / run.wall_s * 60, 2)
-                print("interruptions ...", flush=True)
-                results["barge_in_silence_ms"] = _percentiles(await _barge_in(engine, speech))
-                print("memory ...", flush=True)
-                results["memory"] = await _memory(engine)
-        finally:
-            await engine.close()
+    results: dict[str, Any] = {"machine": _machine(), "utterances": len(speech), "rounds": arguments.rounds}
+    engine = Engine(load_settings(env_files=()))
+    await engine.start()
+    try:
+        print(f"{len(speech)} turns, {arguments.rounds} times, with speculation and without ...", flush=True)
+        runs = await _converse(engine, speech * arguments.rounds)
+        results |= {name: _account(run) for name, run in runs.items()}
+        results["word_error_rate"] = _word_error_rate(runs["speculative"], arguments.rounds)
+        results["cpu_s_per_conversation_minute"] = {
+            name: round(run.cpu_s / run.wall_s * 60, 2) for name, run in runs.items()
+        }
+        if not arguments.speech:
+            print("pauses inside a passage ...", flush=True)
+            results["passages"] = await _pauses(engine)
+        print("interruptions ...", flush=True)
+        results["barge_in_silence_ms"] = _percentiles(await _barge_in(engine, speech))
+        print("memory ...", flush=True)
+        results["memory"] = await _memory(engine)
+    finally:
+        await engine.close()
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(results, indent=2) + "\n")
     _print(results)
 
 
-async def _engine(settings: Settings) -> Engine:
-    engine = Engine(settings)
-    await engine.start()
-    return engine
-
-
-async def _converse(engine: Engine, speech: list[Utterance]) -> Run:
-    run = Run()
-    dialogue = Dialogue(engine, Options.from_settings(engine.settings, greeting=False))
-    await dialogue.start()
-    cpu_s, wall_s = time.process_time(), time.perf_counter()
+async def _converse(engine: Engine, speech: list[Utterance]) -> dict[str, Run]:
+    """Two conversations by turns, one with speculation and one without, so that both meet the same machine."""
+    options = Options.from_settings(engine.settings, greeting=False)
+    runs, dialogues = {}, {}
+    for name, speculation in (("speculative", True), ("sequential", False)):
+        runs[name] = Run()
+        dialogues[name] = Dialogue(engine, replace(options, rules=replace(options.rules, speculation=speculation)))
+        await dialogues[name].start()
     for utterance in speech:
-        run.exchanges.append(await _exchange(dialogue, utterance))
-        said = run.transcripts.setdefault(utterance.source, [])
-        said.extend(turn.said for turn in dialogue.turns.values() if turn.said)
-        dialogue.turns.clear()
-    run.cpu_s, run.wall_s = time.process_time() - cpu_s, time.perf_counter() - wall_s
-    await dialogue.stop()
-    return run
+        for name, dialogue in dialogues.items():
+            run = runs[name]
+            cpu_s, wall_s = time.process_time(), time.perf_counter()
+            run.exchanges.append(await _exchange(dialogue, utterance))
+            run.cpu_s += time.process_time() - cpu_s
+            run.wall_s += time.perf_counter() - wall_s
+            said = run.transcripts.setdefault(utterance.source, [])
+            said.extend(turn.said for turn in dialogue.turns.values() if turn.said)
+            dialogue.turns.clear()
+    for dialogue in dialogues.values():
+        await dialogue.stop()
+    return runs
 
 
 async def _exchange(dialogue: Dialogue, utterance: Utterance) -> Exchange:
     moments, pieces = len(dialogue.moments), len(dialogue.audio)
+    dialogue.room = utterance.room
     began_s = await dialogue.send(utterance.audio)
     ended_s = began_s + utterance.ends_ms / 1000
     await dialogue.silence(lambda: _audible_s(dialogue, pieces) is not None, limit_ms=ANSWER_LIMIT_MS)
@@ -138,6 +146,24 @@ def _audible_s(dialogue: Dialogue, first: int) -> float | None:
         if len(loud):
             return at_s + int(loud[0]) / RATE_HZ
     return None
+
+
+async def _pauses(engine: Engine) -> dict[str, int]:
+    """How many pauses of someone who reads on are taken for the end of a turn and answered."""
+    found = {"pauses": 0, "answered": 0}
+    for passage in passages():
+        dialogue = Dialogue(engine, Options.from_settings(engine.settings, greeting=False))
+        await dialogue.start()
+        dialogue.room = passage.room
+        began_s = await dialogue.send(passage.audio)
+        await dialogue.stop()
+        started = [moment.at_s for moment in dialogue.moments if isinstance(moment.message, msg.AudioStarted)]
+        found["pauses"] += len(passage.pauses_ms)
+        found["answered"] += sum(
+            any(begin_ms <= (at_s - began_s) * 1000 < end_ms for at_s in started)
+            for begin_ms, end_ms in passage.pauses_ms
+        )
+    return found
 
 
 async def _barge_in(engine: Engine, speech: list[Utterance]) -> list[float]:
@@ -203,12 +229,12 @@ def _percentiles(values: list[float]) -> dict[str, float]:
     return {f"p{share}": round(float(np.percentile(values, share)), 1) for share in (50, 95)}
 
 
-def _word_error_rate(run: Run) -> float | None:
+def _word_error_rate(run: Run, rounds: int) -> float | None:
     known = [name for name in run.transcripts if name in REFERENCES]
     if not known:
         return None
     said = [_plain(" ".join(run.transcripts[name])) for name in known]
-    return round(float(jiwer.wer([_plain(REFERENCES[name]) for name in known], said)), 3)
+    return round(float(jiwer.wer([_plain(" ".join([REFERENCES[name]] * rounds)) for name in known], said)), 3)
 
 
 def _plain(text: str) -> str:
@@ -231,10 +257,13 @@ def _print(results: dict[str, Any]) -> None:
         print(f"{label:24}{cells[0]:>20}{cells[1]:>20}")
     for key in ("turns", "cut_offs", "late_answers", "unanswered"):
         print(f"{key.replace('_', ' '):24}{results['speculative'][key]:>20}{results['sequential'][key]:>20}")
+    if "passages" in results:
+        print(f"pauses taken for an end {results['passages']['answered']} of {results['passages']['pauses']}")
     silence = results["barge_in_silence_ms"]
     print(f"\nbarge-in to silence     {silence.get('p50', '-')} / {silence.get('p95', '-')} ms")
     print(f"word error rate         {results['word_error_rate']}")
-    print(f"CPU                     {results['cpu_s_per_conversation_minute']} s per conversation minute")
+    cpu = results["cpu_s_per_conversation_minute"]
+    print(f"CPU                     {cpu['speculative']} s per conversation minute ({cpu['sequential']} sequential)")
     memory = results["memory"]
     print(f"memory                  {memory['with_models_mb']} MB with models", end="")
     print(f" + {memory['per_conversation_kb']} kB per conversation\nwritten to {RESULTS}")

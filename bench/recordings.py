@@ -4,6 +4,7 @@ The labels come from the sound itself, by its level, and not from the detectors 
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ SPEECH_DB = 12.0
 its fading end."""
 FADE_DB = 6.0
 SHORTEST_MS = 500
+ROOM_MS = 200
 
 REFERENCES = {
     "beckett": "Ever tried. Ever failed. No matter. Try again. Fail again. Fail better.",
@@ -46,6 +48,18 @@ class Utterance:
     """First sound of speech in `audio`."""
     ends_ms: float
     """Last sound of speech in `audio`."""
+    room: NDArray[np.int16]
+    """How the room sounds without speech, to be heard over and over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A whole recording: int16 mono 16 kHz, and its pauses as (begin, end) in milliseconds."""
+
+    source: str
+    audio: NDArray[np.int16]
+    pauses_ms: tuple[tuple[float, float], ...]
+    room: NDArray[np.int16]
 
 
 def utterances(folder: Path | None = None) -> list[Utterance]:
@@ -57,19 +71,39 @@ def utterances(folder: Path | None = None) -> list[Utterance]:
     return [part for name in REFERENCES for part in _cut(name, read_audio(speech / f"{name}.wav", RATE_HZ))]
 
 
+def passages() -> list[Passage]:
+    """The test speech as it was read, pauses and all."""
+    speech = ModelStore().path("test-speech")
+    found = []
+    for name in REFERENCES:
+        audio = read_audio(speech / f"{name}.wav", RATE_HZ)
+        stretches = _stretches(audio)
+        pauses = tuple((before[1], after[0]) for before, after in pairwise(stretches))
+        found.append(Passage(name, audio, pauses, _room(audio)))
+    return found
+
+
 def _cut(name: str, audio: NDArray[np.int16]) -> list[Utterance]:
+    return [
+        _part(name, audio, begin_ms, end_ms)
+        for begin_ms, end_ms in _stretches(audio)
+        if end_ms - begin_ms >= SHORTEST_MS
+    ]
+
+
+def _stretches(audio: NDArray[np.int16]) -> list[tuple[int, int]]:
+    """Where there is speech (begin and end in milliseconds), cut at its pauses."""
     speech, fading = _levels(audio)
-    parts: list[Utterance] = []
+    found: list[tuple[int, int]] = []
     begin = last = None
     for step in range(len(speech) + GAP_MS // STEP_MS + 1):
         if step < len(speech) and (speech[step] or (fading[step] and last == step - 1)):
             begin = step if begin is None else begin
             last = step
         elif begin is not None and last is not None and (step - last) * STEP_MS >= GAP_MS:
-            if (last - begin) * STEP_MS >= SHORTEST_MS:
-                parts.append(_part(name, audio, begin * STEP_MS, (last + 1) * STEP_MS))
+            found.append((begin * STEP_MS, (last + 1) * STEP_MS))
             begin = last = None
-    return parts
+    return found
 
 
 def _whole(path: Path) -> Utterance:
@@ -82,7 +116,16 @@ def _part(name: str, audio: NDArray[np.int16], begin_ms: int, end_ms: int) -> Ut
     start_ms = max(0, begin_ms - MARGIN_MS)
     stop = min(len(audio), (end_ms + MARGIN_MS // 2) * RATE_HZ // 1000)
     cut = audio[start_ms * RATE_HZ // 1000 : stop]
-    return Utterance(name, cut, begin_ms - start_ms, end_ms - start_ms)
+    return Utterance(name, cut, begin_ms - start_ms, end_ms - start_ms, _room(audio))
+
+
+def _room(audio: NDArray[np.int16]) -> NDArray[np.int16]:
+    """The quietest moment of a recording, forwards and backwards so that it can be repeated without a click."""
+    size = ROOM_MS * RATE_HZ // 1000
+    starts = range(0, len(audio) - size, size // 4)
+    quietest = min(starts, key=lambda start: float(np.mean(audio[start : start + size].astype(np.float64) ** 2)))
+    moment = audio[quietest : quietest + size]
+    return np.concatenate((moment, moment[::-1]))
 
 
 def _levels(audio: NDArray[np.int16]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -65,6 +65,8 @@ class Dialogue:
     audio: list[NDArray[np.int16]] = field(default_factory=list)
     audio_at_s: list[float] = field(default_factory=list)
     """When each piece of `audio` was sent."""
+    room: NDArray[np.int16] = field(default_factory=lambda: np.zeros(FRAME, np.int16))
+    """What the microphone hears over and over while nobody speaks (int16 mono 16 kHz [n])."""
 
     def __post_init__(self) -> None:
         self._conversation = self.engine.open("dialogue", self.options, self)
@@ -133,12 +135,12 @@ class Dialogue:
 
     async def silence(self, until: Callable[[], bool], *, limit_ms: float = LIMIT_MS) -> float:
         """Be silent until something is the case, or the limit is reached; returns for how long (milliseconds)."""
-        passed_ms = 0.0
-        quiet = np.zeros(FRAME, np.int16)
-        while passed_ms < limit_ms and not until() and not self._conversation.reason:
-            await self._frame(quiet)
-            passed_ms += TICK_MS
-        return passed_ms
+        frames = 0
+        while frames * TICK_MS < limit_ms and not until() and not self._conversation.reason:
+            positions = np.arange(frames * FRAME, (frames + 1) * FRAME)
+            await self._frame(self.room.take(positions, mode="wrap"))
+            frames += 1
+        return frames * TICK_MS
 
     async def _until_quiet(self, at_least_ms: float) -> None:
         await self.silence(lambda: False, limit_ms=at_least_ms)
