@@ -9,6 +9,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from app.core.errors import AudioFormatError
+
 RATE_HZ = 16_000
 WINDOW = 400
 HOP = 160
@@ -22,7 +24,15 @@ _LOG_STEP = np.log(6.4) / 27.0
 
 
 def log_mel(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """[80, n // 160] of float32 `samples` [n] at 16 kHz in -1..1. At least 201 samples are needed."""
+    """float32 [80, n // 160] of float32 `samples` [n] at 16 kHz in -1..1; frame i is centred on sample 160 * i.
+
+    Values lie within 2 of each other, from -1.5 (silence) to about 1.7 (a full-scale tone). At least 201 samples are
+    needed, so that the ends can be mirrored: fewer raise AudioFormatError.
+    """
+    if samples.ndim != 1 or len(samples) <= WINDOW // 2:
+        raise AudioFormatError(
+            f"Audio of shape {samples.shape} has no spectrum: {WINDOW // 2 + 1} mono samples or more are needed."
+        )
     padded = np.pad(samples.astype(np.float32, copy=False), WINDOW // 2, mode="reflect")
     step = padded.strides[0]
     count = len(samples) // HOP
