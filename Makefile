@@ -14,7 +14,6 @@ help: ## Show what make can do
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
 
 run: $(VENV)/.runtime ## Start the assistant at http://127.0.0.1:8000
-	@$(BIN)/ahoy models pull
 	@$(BIN)/ahoy serve
 
 test: $(VENV)/.develop ## Run every test (needs no network after set-up)

