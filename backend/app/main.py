@@ -20,13 +20,16 @@ from app.websocket.handler import converse
 log = logging.getLogger(__name__)
 
 
-def create_app(settings: Settings, *, engine: Engine | None = None) -> FastAPI:
-    """The application. Raises ModelError when a model that the settings need is not there."""
+def create_app(settings: Settings, *, engine: Engine | None = None, address: str = "") -> FastAPI:
+    """The application; `address` is where its page is, if that is known, to be told when it is ready.
+
+    Raises ModelError when a model that the settings need is not there.
+    """
     engine = engine or Engine(settings)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(_load(engine))  # the server answers while the models are being loaded
+        loading = asyncio.create_task(_load(engine, address))  # the server answers while the models are being loaded
         try:
             yield
         finally:
@@ -47,10 +50,10 @@ def create_app(settings: Settings, *, engine: Engine | None = None) -> FastAPI:
     return app
 
 
-async def _load(engine: Engine) -> None:
+async def _load(engine: Engine, address: str) -> None:
     try:
         await engine.start()
-        log.info("Ready: open %s", engine.settings.base_url)
+        log.info("Ready to talk%s", f": open {address}" if address else "")
     except AhoyError as error:
         log.error("The models could not be loaded: %s", error.message)
     except Exception:
