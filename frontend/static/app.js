@@ -91,11 +91,12 @@ globalThis.Ahoy ??= {};
     }, ANNOUNCE_AFTER_MS);
   }
 
-  function lineNotice({ phase, attempt, why }) {
+  function lineNotice({ phase, attempt, why, again }) {
+    if (phase === "live" || phase === "ended") notice.hide("line");
+    if (phase !== "reconnecting" || again || attempt !== DOUBT_AFTER) return;
     const foreign = address.foreignHost(address.serverUrl(preferences.get("server")));
-    if (phase === "reconnecting" && why === "unreachable" && foreign && attempt === DOUBT_AFTER) {
-      notice.show("line", words.notices.foreign, () => settings.open());
-    } else if (phase === "live" || phase === "ended") notice.hide("line");
+    if (why === "refused") notice.show("line", words.refused(globalThis.location), () => settings.open());
+    else if (why === "unreachable" && foreign) notice.show("line", words.notices.foreign, () => settings.open());
   }
 
   function microphoneNotice(kind) {

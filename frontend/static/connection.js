@@ -21,9 +21,9 @@ globalThis.Ahoy ??= {};
 
   class Connection {
     /**
-     * @param {object} on what to call: `phase(name, {attempt, why})` with connecting, live, reconnecting or ended;
-     *   `ready(message)`, `message(message)`, `audio(Int16Array)`; and `start(again)` which gives (perhaps later) the
-     *   start message, where `again` is true after a reconnect
+     * @param {object} on what to call: `phase(name, {attempt, why, again})` with connecting, live, reconnecting or
+     *   ended; `ready(message)`, `message(message)`, `audio(Int16Array)`; and `start(again)` which gives (perhaps
+     *   later) the start message. `again` is true once the conversation was live
      */
     constructor(on) {
       this.on = on;
@@ -37,8 +37,8 @@ globalThis.Ahoy ??= {};
       this.url = url;
       this.wanted = true;
       this.again = false;
+      this.refused = false;
       this.attempt = 0;
-      this.why = "unreachable";
       globalThis.addEventListener("online", this.retryNow);
       this.on.phase("connecting", {});
       this.connect();
@@ -87,7 +87,9 @@ globalThis.Ahoy ??= {};
       socket.binaryType = "arraybuffer";
       socket.onmessage = ({ data }) => this.receive(socket, data);
       socket.onclose = ({ code }) => this.closed(code);
-      this.timer = setTimeout(() => this.lost("unreachable"), READY_TIMEOUT_MS);
+      this.timer = setTimeout(() => {
+        this.lost(socket.readyState === WebSocket.OPEN ? "loading" : "unreachable");
+      }, READY_TIMEOUT_MS);
     }
 
     async receive(socket, data) {
@@ -128,7 +130,7 @@ globalThis.Ahoy ??= {};
       if (code === 1013) return this.live ? "slow" : "full";
       if (this.bye === "failed" || code === 1011) return "failed";
       if (globalThis.navigator.onLine === false) return "offline";
-      return this.live ? "lost" : this.again ? "restarting" : "unreachable";
+      return this.live ? "lost" : "unreachable";
     }
 
     /** The line is down: try again, sooner at first, for as long as the user wants the conversation. */
@@ -140,7 +142,21 @@ globalThis.Ahoy ??= {};
       const floor = why === "full" ? FULL_RETRY_MS : FIRST_RETRY_MS;
       const delay = Math.min(LAST_RETRY_MS, floor * 2 ** Math.min(this.attempt - 1, 8));
       this.timer = setTimeout(() => this.connect(), delay * (0.8 + 0.4 * Math.random()));
-      this.on.phase("reconnecting", { attempt: this.attempt, why });
+      this.waitAs(why === "unreachable" && this.refused ? "refused" : why);
+      if (why === "unreachable" && !this.again) this.doubt();
+    }
+
+    waitAs(why) {
+      this.on.phase("reconnecting", { attempt: this.attempt, why, again: this.again });
+    }
+
+    /** A refused WebSocket looks like no server at all; but a server that is there shows itself in other ways. */
+    async doubt() {
+      const { timer } = this;
+      const refused = await answers(this.url);
+      if (this.timer !== timer || this.refused === refused) return;
+      this.refused = refused;
+      this.waitAs(refused ? "refused" : "unreachable");
     }
 
     finish(why) {
@@ -192,6 +208,17 @@ globalThis.Ahoy ??= {};
       };
       socket.onclose = () => answer(null);
     });
+  }
+
+  /** Whether the server this page came from is there; no page may ask that of another. */
+  async function answers(url) {
+    const health = new URL("health", url.replace(/^ws/, "http"));
+    if (health.origin !== globalThis.location.origin) return false;
+    try {
+      return (await fetch(health, { cache: "no-store" })).ok;
+    } catch {
+      return false;
+    }
   }
 
   function parse(text) {

@@ -29,7 +29,8 @@ globalThis.Ahoy ??= {};
         muted: false,
         halfDuplex: preferences.get("halfDuplex"),
         attempt: 0,
-        why: null,
+        why: null, // the line is down, or the conversation has ended
+        again: false, // it was live before
       };
       this.sent = { frames: 0, silent_frames: 0 };
       this.pending = []; // typed before the line was up
@@ -59,7 +60,7 @@ globalThis.Ahoy ??= {};
         return;
       }
       this.typing = typing;
-      this.set({ phase: "connecting", muted: false, why: null, attempt: 0 });
+      this.set({ phase: "connecting", muted: false, why: null, attempt: 0, again: false });
       this.microphone.mute(false);
       try {
         await this.openSound();

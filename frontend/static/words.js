@@ -5,13 +5,14 @@
 globalThis.Ahoy ??= {};
 {
   /** What the conversation is doing, for the line under the button: {title, hint}. */
-  function status({ phase, activity, muted, microphone, attempt, why, halfDuplex }) {
+  function status({ phase, activity, muted, microphone, attempt, why, again, halfDuplex }) {
     if (phase === "connecting" && microphone === "asking") {
       return { title: "May Ahoy hear you?", hint: "Allow the microphone in the browser’s question." };
     }
     if (phase === "connecting") return { title: "Connecting", hint: "Setting up the line." };
     if (phase === "reconnecting") {
-      return { title: attempt > 1 ? `Reconnecting (try ${attempt})` : "Reconnecting", hint: lost(why) };
+      const title = again ? "Reconnecting" : "Connecting";
+      return { title: attempt > 1 ? `${title} (try ${attempt})` : title, hint: lost(why) };
     }
     if (phase === "ended") return { title: ENDED[why]?.title ?? "Conversation ended", hint: ENDED[why]?.hint ?? AGAIN };
     if (phase !== "live") return { title: "Ready to talk", hint: "Press the button and say something." };
@@ -40,6 +41,8 @@ globalThis.Ahoy ??= {};
   function lost(why) {
     return {
       unreachable: "The server does not answer. Trying again by itself.",
+      refused: "The server refuses the conversation. Trying again by itself.",
+      loading: "The server is still getting ready. Trying again by itself.",
       full: "All lines are busy. Trying again by itself.",
       restarting: "The server is restarting. This takes a moment.",
       slow: "The network is too slow for sound just now.",
@@ -81,17 +84,46 @@ globalThis.Ahoy ??= {};
     },
   };
 
-  /** Protocol errors in words; the server's own message is for people too and is used where it says more. */
+  /**
+   * The server is there but opens no conversation for a page of this address. Names must be known to the server;
+   * localhost and plain addresses it always knows, so then something else is in the way.
+   * @param {Location} page
+   */
+  function refused({ hostname, origin, port }) {
+    if (/^(localhost|[\d.]+|\[.*\])$/.test(hostname)) {
+      return {
+        title: "The server opens no conversation here",
+        text: "It answers, but not at this WebSocket address. If WS_PATH was changed, write the whole address into the settings, like ws://localhost:8000/ws. A proxy in between must let WebSockets through.",
+        action: "Settings",
+      };
+    }
+    return {
+      title: "The server does not know this address",
+      text: `It answers, but takes no conversation from ${origin}. Add ALLOWED_ORIGINS=${origin} to its settings and start it again; or, on the server's own machine, open http://localhost${port && `:${port}`}. A proxy in between must let WebSockets through.`,
+    };
+  }
+
+  const MISUNDERSTOOD = "Page and server misunderstood each other. Reload the page if it happens again.";
+  const PROBLEMS = {
+    bad_json: MISUNDERSTOOD,
+    bad_message: MISUNDERSTOOD,
+    unknown_type: MISUNDERSTOOD,
+    not_started: MISUNDERSTOOD,
+    already_started: MISUNDERSTOOD,
+    odd_audio: MISUNDERSTOOD,
+    too_many_errors: MISUNDERSTOOD,
+    message_too_large: "That was too long to send at once.",
+    too_many_messages: "That was too much at once. Wait a moment, then go on.",
+    audio_overrun: "Sound arrived faster than it could be heard; some was lost.",
+    server_full: "All lines are busy at the moment.",
+    overloaded: "The server has too much to do right now. Say it again in a moment.",
+    provider_failed: "A part of the assistant did not answer. Say it again in a moment.",
+    internal_error: "Something went wrong on the server.",
+  };
+
+  /** The error codes of docs/asyncapi.yaml in words; the server's own message is for people too and says more. */
   function problem({ code, message }) {
-    const known = {
-      server_full: "All lines are busy at the moment.",
-      slow_client: "This device or its network is too slow for the sound.",
-      audio_overrun: "Sound arrived faster than it could be heard; some was lost.",
-      message_too_large: "That was too long to send at once.",
-      provider_failed: "A part of the assistant did not answer. Say it again in a moment.",
-      internal_error: "Something went wrong on the server. Say it again in a moment.",
-    }[code];
-    return { title: known ?? "Page and server misunderstood each other", text: message || "" };
+    return { title: PROBLEMS[code] ?? "Something went wrong", text: message || "" };
   }
 
   /** A language by its own code in the page's language: "de" is "German". */
@@ -109,5 +141,5 @@ globalThis.Ahoy ??= {};
     return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(2)} s`;
   }
 
-  globalThis.Ahoy.words = { status, lost, notices, problem, language, duration };
+  globalThis.Ahoy.words = { status, lost, notices, refused, problem, language, duration };
 }

@@ -2,11 +2,14 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import yaml
 from page_stage import PageServer, chromium, in_state, page_from_disk, talk, tone, visitor, wait_for, wait_until
 from playwright.sync_api import Browser, Page, expect
 
+PROTOCOL = yaml.safe_load((Path(__file__).parents[2] / "docs" / "asyncapi.yaml").read_text())
 KEEP_STREAM = """
   const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
   navigator.mediaDevices.getUserMedia = async (wanted) => (window.theStream = await open(wanted));
@@ -132,7 +135,7 @@ def test_a_full_server_is_tried_again(page: Page, server: PageServer) -> None:
     page.get_by_role("button", name="Start talking").click()
     in_state(page, "phase", "reconnecting")
     expect(page.locator("#hint")).to_contain_text("All lines are busy")
-    expect(page.locator("#status")).to_have_text("Reconnecting")
+    expect(page.locator("#status")).to_have_text("Connecting")
 
 
 def test_a_quiet_user_is_told_why_it_ended(page: Page, server: PageServer) -> None:
@@ -201,6 +204,69 @@ def test_a_foreign_server_that_never_answers_raises_a_doubt(page: Page, server: 
     page.goto(f"{server.url}?server=ws://127.0.0.1:9/ws")  # port 9: discard, nobody listens
     page.get_by_role("button", name="Start talking").click()
     expect(page.get_by_role("alert")).to_contain_text("ALLOWED_ORIGINS")
+
+
+def test_a_server_that_is_not_there_is_not_said_to_refuse(page: Page, server: PageServer) -> None:
+    page.goto(server.url)
+    server.down()
+    page.get_by_role("button", name="Start talking").click()
+    expect(page.locator("#status")).to_have_text(re.compile(r"^Connecting \(try [3-9]\)"))
+    expect(page.locator("#hint")).to_have_text("The server does not answer. Trying again by itself.")
+    expect(page.get_by_role("alert")).to_be_hidden()
+
+
+def test_a_server_that_refuses_the_pages_own_name_is_told_apart(page: Page, server: PageServer) -> None:
+    server.refusing = True
+    page.goto(f"http://elsewhere.test:{server.port}/")
+    page.get_by_role("button", name="Start talking").click()
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("The server does not know this address")
+    expect(alert).to_contain_text(f"ALLOWED_ORIGINS=http://elsewhere.test:{server.port}")
+    expect(alert).to_contain_text(f"open http://localhost:{server.port}")
+    expect(page.locator("#hint")).to_contain_text("refuses the conversation")
+    server.refusing = False
+    server.line()
+    in_state(page, "phase", "live")
+    expect(alert).to_be_hidden()
+
+
+def test_a_refusal_that_is_not_about_the_name_points_to_the_path_and_the_proxy(page: Page, server: PageServer) -> None:
+    server.refusing = True
+    page.goto(server.url)
+    page.get_by_role("button", name="Start talking").click()
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("WS_PATH")
+    expect(alert).to_contain_text("A proxy in between must let WebSockets through.")
+    alert.get_by_role("button", name="Settings").click()
+    expect(page.get_by_role("textbox", name="Server address")).to_be_visible()
+
+
+def test_every_error_of_the_protocol_has_its_words(page: Page, server: PageServer) -> None:
+    codes = PROTOCOL["components"]["messages"]["error"]["payload"]["properties"]["code"]["enum"]
+    page.goto(server.url)
+    titles = page.evaluate(
+        "(codes) => codes.map((code) => Ahoy.words.problem({ code }).title)", ["of tomorrow", *codes]
+    )
+    assert len(codes) > 10
+    assert [code for code, title in zip(codes, titles[1:], strict=True) if title == titles[0]] == []
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (1001, "The server is restarting."),
+        (1012, "The server is restarting."),
+        (1011, "The server had a problem."),
+        (1013, "The network is too slow for sound"),
+        (1009, "The connection was lost."),
+    ],
+)
+def test_why_the_line_went_down_is_said(page: Page, server: PageServer, code: int, words: str) -> None:
+    line = talk(page, server)
+    line.connection.close(code)
+    expect(page.locator("#hint")).to_contain_text(words)
+    server.line(1)
+    in_state(page, "phase", "live")
 
 
 def test_a_network_that_takes_nothing_drops_the_oldest_frames(page: Page, server: PageServer) -> None:

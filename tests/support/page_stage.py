@@ -47,6 +47,7 @@ CSP = (
     "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; script-src 'self' blob:; "
     "style-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
+_NOTHING = Headers({"Content-Length": "0", "Connection": "close"})
 READY = {
     "type": "ready",
     "protocol": 1,
@@ -68,11 +69,11 @@ def tone(seconds: float, hz: float = 440.0, level: float = 0.5) -> NDArray[np.in
     return (level * 32767 * np.sin(2 * np.pi * hz * times)).astype(np.int16)
 
 
-def wait_until(holds: Callable[[], object], what: str) -> None:
+def wait_until(holds: Callable[[], object], what: str, patience_s: float = PATIENCE_S) -> None:
     """Look again and again; AssertionError with `what` when it does not come to hold."""
-    end = time.monotonic() + PATIENCE_S
+    end = time.monotonic() + patience_s
     while not holds():
-        assert time.monotonic() < end, f"{what} did not happen within {PATIENCE_S:g} s"
+        assert time.monotonic() < end, f"{what} did not happen within {patience_s:g} s"
         time.sleep(0.01)
 
 
@@ -128,6 +129,7 @@ class PageServer:
         self.lines: list[Line] = []
         self.origins: list[str | None] = []
         self.full = False
+        self.refusing = False
         self.port = 0
         self._server: Server | None = None
         self._open: set[ServerConnection] = set()
@@ -166,10 +168,12 @@ class PageServer:
     def _file(self, _connection: ServerConnection, request: Request) -> Response | None:
         path = request.path.split("?")[0]
         if path == "/ws":
-            return None
+            return Response(HTTPStatus.FORBIDDEN, "Forbidden", _NOTHING) if self.refusing else None
+        if path == "/health":
+            return Response(HTTPStatus.OK, "OK", _NOTHING)
         file = FRONTEND / ("index.html" if path == "/" else path.lstrip("/"))
         if not file.is_file():
-            return Response(HTTPStatus.NOT_FOUND, "Not Found", Headers({"Content-Length": "0"}))
+            return Response(HTTPStatus.NOT_FOUND, "Not Found", _NOTHING)
         body = file.read_bytes()
         kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
         headers = Headers({"Content-Type": kind, "Content-Length": str(len(body)), "Connection": "close"})
@@ -242,12 +246,12 @@ def talk(page: Page, server: PageServer, query: str = "") -> Line:
     return line
 
 
-def wait_for(page: Page, expression: str, arg: object = None) -> None:
+def wait_for(page: Page, expression: str, arg: object = None, *, patience_s: float = PATIENCE_S) -> None:
     """Wait until the expression holds in the page.
 
     Playwright's own `wait_for_function` compiles its text inside the page, which a strict content policy refuses.
     """
-    wait_until(lambda: page.evaluate(expression, arg), expression)
+    wait_until(lambda: page.evaluate(expression, arg), f"{expression} with {arg}", patience_s)
 
 
 def in_state(page: Page, name: str, value: str | bool) -> None:
