@@ -23,7 +23,8 @@ test: $(VENV)/.develop ## Run every test (needs no network after set-up)
 
 bench: $(VENV)/.develop ## Measure latency, cost and accuracy on real speech
 	@$(BIN)/ahoy models pull --for-tests
-	PYTHONPATH=. $(BIN)/python -m bench.latency $(ARGS)
+	@PYTHONPATH=. $(BIN)/python -m bench.latency $(ARGS)
+	@PYTHONPATH=. $(BIN)/python -m bench.overhead
 
 lint: $(VENV)/.develop ## Check style, types and import direction
 	@.ci/lint

@@ -12,7 +12,7 @@ import os
 import platform
 import re
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,39 +26,13 @@ from app.conversation.turn_state import State
 from app.core.config import load_settings
 from app.engine import Engine
 
+from bench.exchange import ANSWER_LIMIT_MS, Run, account, exchange, percentiles
 from bench.recordings import RATE_HZ, REFERENCES, Utterance, passages, utterances
 
 RESULTS = Path(__file__).parent / "results" / "latency.json"
-AUDIBLE = 10 ** (-45 / 20) * 32768
-"""A reply begins with its first sample above -45 dBFS."""
-LATE_MS = 2000.0
-"""An answer that comes later than this after the last word is late."""
-ANSWER_LIMIT_MS = 8000.0
-LISTEN_MS = 400.0
-"""How long an answer is listened to before the next turn; it is stopped then."""
-REST_MS = 400.0
 BARGE_INS = 10
 BARGE_IN_AFTER_MS = 900.0
 IDLE_CONVERSATIONS = 40
-
-
-@dataclass
-class Exchange:
-    """One utterance and what came of it; times in milliseconds after the end of its last word."""
-
-    voice_to_voice_ms: float | None = None
-    cut_off: bool = False
-    latency: msg.LatencyShown | None = None
-
-
-@dataclass
-class Run:
-    """One pass over the recordings."""
-
-    exchanges: list[Exchange] = field(default_factory=list)
-    transcripts: dict[str, list[str]] = field(default_factory=dict)
-    cpu_s: float = 0.0
-    wall_s: float = 0.0
 
 
 async def main() -> None:
@@ -75,7 +49,7 @@ async def main() -> None:
     try:
         print(f"{len(speech)} turns, {arguments.rounds} times, with speculation and without ...", flush=True)
         runs = await _converse(engine, speech * arguments.rounds)
-        results |= {name: _account(run) for name, run in runs.items()}
+        results |= {name: account(run) for name, run in runs.items()}
         results["word_error_rate"] = _word_error_rate(runs["speculative"], arguments.rounds)
         results["cpu_s_per_conversation_minute"] = {
             name: round(run.cpu_s / run.wall_s * 60, 2) for name, run in runs.items()
@@ -84,7 +58,9 @@ async def main() -> None:
             print("pauses inside a passage ...", flush=True)
             results["passages"] = await _pauses(engine)
         print("interruptions ...", flush=True)
-        results["barge_in_silence_ms"] = _percentiles(await _barge_in(engine, speech))
+        waits = await _barge_in(engine, speech)
+        results["barge_in_silence_ms"] = percentiles(waits)
+        results["barge_in_yields"] = f"{len(waits)} of {BARGE_INS}"
         print("memory ...", flush=True)
         results["memory"] = await _memory(engine)
     finally:
@@ -106,7 +82,7 @@ async def _converse(engine: Engine, speech: list[Utterance]) -> dict[str, Run]:
         for name, dialogue in dialogues.items():
             run = runs[name]
             cpu_s, wall_s = time.process_time(), time.perf_counter()
-            run.exchanges.append(await _exchange(dialogue, utterance))
+            run.exchanges.append(await exchange(dialogue, utterance))
             run.cpu_s += time.process_time() - cpu_s
             run.wall_s += time.perf_counter() - wall_s
             said = run.transcripts.setdefault(utterance.source, [])
@@ -115,37 +91,6 @@ async def _converse(engine: Engine, speech: list[Utterance]) -> dict[str, Run]:
     for dialogue in dialogues.values():
         await dialogue.stop()
     return runs
-
-
-async def _exchange(dialogue: Dialogue, utterance: Utterance) -> Exchange:
-    moments, pieces = len(dialogue.moments), len(dialogue.audio)
-    dialogue.room = utterance.room
-    began_s = await dialogue.send(utterance.audio)
-    ended_s = began_s + utterance.ends_ms / 1000
-    await dialogue.silence(lambda: _audible_s(dialogue, pieces) is not None, limit_ms=ANSWER_LIMIT_MS)
-    await dialogue.silence(lambda: False, limit_ms=LISTEN_MS)
-    dialogue.conversation.interrupt()
-    await dialogue.silence(lambda: dialogue.conversation.state is State.LISTENING, limit_ms=ANSWER_LIMIT_MS)
-    await dialogue.silence(lambda: False, limit_ms=REST_MS)
-    new = dialogue.moments[moments:]
-    audible_s = _audible_s(dialogue, pieces)
-    started = [moment.at_s for moment in new if isinstance(moment.message, msg.AudioStarted)]
-    latencies = [moment.message for moment in new if isinstance(moment.message, msg.LatencyShown)]
-    cut_off = any(at_s < ended_s for at_s in started)
-    return Exchange(
-        voice_to_voice_ms=None if audible_s is None or cut_off else (audible_s - ended_s) * 1000,
-        cut_off=cut_off,
-        latency=latencies[-1] if latencies and not cut_off else None,
-    )
-
-
-def _audible_s(dialogue: Dialogue, first: int) -> float | None:
-    """When the first audible sample after piece number `first` is heard by a listener who plays at once."""
-    for at_s, audio in zip(dialogue.audio_at_s[first:], dialogue.audio[first:], strict=True):
-        loud = np.flatnonzero(np.abs(audio.astype(np.int32)) > AUDIBLE)
-        if len(loud):
-            return at_s + int(loud[0]) / RATE_HZ
-    return None
 
 
 async def _pauses(engine: Engine) -> dict[str, int]:
@@ -209,26 +154,6 @@ async def _memory(engine: Engine) -> dict[str, float]:
     }
 
 
-def _account(run: Run) -> dict[str, Any]:
-    waits = [exchange.voice_to_voice_ms for exchange in run.exchanges if exchange.voice_to_voice_ms is not None]
-    latencies = [exchange.latency for exchange in run.exchanges if exchange.latency is not None]
-    stages = ("endpointing_ms", "stt_ms", "llm_ms", "tts_ms", "engine_ms")
-    return {
-        "voice_to_voice_ms": _percentiles(waits),
-        "stages": {stage: _percentiles([getattr(latency, stage) for latency in latencies]) for stage in stages},
-        "turns": len(run.exchanges),
-        "cut_offs": sum(exchange.cut_off for exchange in run.exchanges),
-        "late_answers": sum(wait > LATE_MS for wait in waits),
-        "unanswered": sum(exchange.voice_to_voice_ms is None and not exchange.cut_off for exchange in run.exchanges),
-    }
-
-
-def _percentiles(values: list[float]) -> dict[str, float]:
-    if not values:
-        return {}
-    return {f"p{share}": round(float(np.percentile(values, share)), 1) for share in (50, 95)}
-
-
 def _word_error_rate(run: Run, rounds: int) -> float | None:
     known = [name for name in run.transcripts if name in REFERENCES]
     if not known:
@@ -260,7 +185,9 @@ def _print(results: dict[str, Any]) -> None:
     if "passages" in results:
         print(f"pauses taken for an end {results['passages']['answered']} of {results['passages']['pauses']}")
     silence = results["barge_in_silence_ms"]
-    print(f"\nbarge-in to silence     {silence.get('p50', '-')} / {silence.get('p95', '-')} ms")
+    print(
+        f"\nbarge-in to silence     {silence.get('p50', '-')} / {silence.get('p95', '-')} ms ({results['barge_in_yields']} stopped)"
+    )
     print(f"word error rate         {results['word_error_rate']}")
     cpu = results["cpu_s_per_conversation_minute"]
     print(f"CPU                     {cpu['speculative']} s per conversation minute ({cpu['sequential']} sequential)")
