@@ -44,8 +44,12 @@ def scripted(**changes: Any) -> Settings:
 class AppServer:
     """Runs the application from `with` to its end. `port` is free and stays the same."""
 
-    def __init__(self, settings: Settings | None = None, *, load: bool = True) -> None:
+    def __init__(
+        self, settings: Settings | None = None, *, load: bool = True, send_buffer_bytes: int | None = None
+    ) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
+        if send_buffer_bytes:  # the kernel would keep megabytes for a client that does not read
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
         self.port: int = self._listener.getsockname()[1]
         self.settings = (settings or scripted()).model_copy(update={"port": self.port})
         self.engine = Engine(self.settings)

@@ -14,7 +14,9 @@ from app.core.config import Settings, load_settings, unknown_variables
 from app.core.errors import SettingsError
 from app.core.logs import set_up_logging
 from app.engine import Engine
+from app.inference.console import fetch_missing
 from app.main import create_app
+from app.websocket.server import WebSocketProtocol
 
 MAX_MESSAGE_BYTES = 1_048_576
 """Larger WebSocket messages are refused before they are read; the protocol's own limit lies below."""
@@ -35,7 +37,8 @@ def serve(
     for line in unknown_variables():
         typer.echo(line, err=True)
     check_address(settings.host, settings.port)
-    server = make_server(create_app(settings), settings)
+    fetch_missing(settings)
+    server = make_server(create_app(settings, address=settings.base_url), settings)
     with contextlib.suppress(KeyboardInterrupt):  # the server raises Ctrl-C again when it has ended
         server.run()
     if not server.started:
@@ -49,7 +52,7 @@ def make_server(app: FastAPI, settings: Settings) -> uvicorn.Server:
         host=settings.host,
         port=settings.port,
         log_config=None,
-        ws="websockets-sansio",  # the cheapest per message of uvicorn's implementations
+        ws=WebSocketProtocol,
         ws_per_message_deflate=False,  # speech does not compress, and trying costs as much as the rest of a frame
         ws_max_size=MAX_MESSAGE_BYTES,
         timeout_graceful_shutdown=GRACEFUL_S,
