@@ -185,9 +185,8 @@ def _print(results: dict[str, Any]) -> None:
     if "passages" in results:
         print(f"pauses taken for an end {results['passages']['answered']} of {results['passages']['pauses']}")
     silence = results["barge_in_silence_ms"]
-    print(
-        f"\nbarge-in to silence     {silence.get('p50', '-')} / {silence.get('p95', '-')} ms ({results['barge_in_yields']} stopped)"
-    )
+    print(f"\nbarge-in to silence     {silence.get('p50', '-')} / {silence.get('p95', '-')} ms")
+    print(f"replies that stopped    {results['barge_in_yields']}")
     print(f"word error rate         {results['word_error_rate']}")
     cpu = results["cpu_s_per_conversation_minute"]
     print(f"CPU                     {cpu['speculative']} s per conversation minute ({cpu['sequential']} sequential)")
