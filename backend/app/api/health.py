@@ -38,15 +38,19 @@ def ahoy_version() -> str:
         return "dev"
 
 
+@router.head("/health", include_in_schema=False)
 @router.get("/health")
-async def get_health(engine: Annotated[Engine, Depends(the_engine)]) -> dict[str, Any]:
+async def get_health(engine: Annotated[Engine, Depends(the_engine)], response: Response) -> dict[str, Any]:
     """200 as long as the server runs."""
+    response.headers["Cache-Control"] = "no-store"
     return health(engine)
 
 
-@router.get("/ready")
+@router.head("/ready", include_in_schema=False)
+@router.get("/ready", responses={503: {"description": "Not yet, or never: `reason` says which."}})
 async def get_ready(engine: Annotated[Engine, Depends(the_engine)], response: Response) -> dict[str, Any]:
     """200 when all models are loaded, 503 before, and for good when they cannot be."""
+    response.headers["Cache-Control"] = "no-store"
     if not engine.ready:
         response.status_code = 503
         return {"ready": False, "reason": engine.problem or "The models are still being loaded."}

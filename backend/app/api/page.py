@@ -20,7 +20,7 @@ async def root(request: Request, engine: Annotated[Engine, Depends(the_engine)])
     """The page if HTML is wanted, else the health JSON."""
     vary = {"Vary": "Accept"}
     if "text/html" not in request.headers.get("accept", ""):
-        return JSONResponse(health(engine), headers=vary)
+        return JSONResponse(health(engine), headers={**vary, "Cache-Control": "no-store"})
     return FileResponse(FRONTEND / "index.html", headers={**vary, "Cache-Control": "no-cache", **_SECURITY})
 
 
@@ -34,6 +34,7 @@ class PageFiles(StaticFiles):
         """The file, never used from a cache without asking."""
         response: Response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]  # passed on as they came
         response.headers["Cache-Control"] = "no-cache"
+        response.headers["X-Content-Type-Options"] = "nosniff"
         return response
 
 
@@ -41,7 +42,7 @@ _SECURITY = {
     # The page may open WebSockets to any server its user names, and runs nothing but its own files.
     "Content-Security-Policy": (
         "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; script-src 'self' blob:; "
-        "worker-src 'self' blob:; style-src 'self' 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; "
+        "worker-src 'self' blob:; style-src 'self'; frame-ancestors 'none'; base-uri 'none'; "
         "form-action 'none'"
     ),
     "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
