@@ -237,7 +237,7 @@ globalThis.Ahoy ??= {};
         "audio.hold": () => this.speaker?.hold(),
         "audio.resume": () => this.speaker?.resume(),
         clear: () => this.speaker?.clear(),
-        latency: () => this.on.latency(message),
+        latency: () => message.turn > 0 && this.on.latency(message), // a greeting answers nobody
         error: () => this.on.problem(message),
       }[message.type];
       does?.();

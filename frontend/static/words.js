@@ -93,13 +93,13 @@ globalThis.Ahoy ??= {};
     if (/^(localhost|[\d.]+|\[.*\])$/.test(hostname)) {
       return {
         title: "The server opens no conversation here",
-        text: "It answers, but not at this WebSocket address. If WS_PATH was changed, write the whole address into the settings, like ws://localhost:8000/ws. A proxy in between must let WebSockets through.",
+        text: "It is there, but not at this WebSocket address. If WS_PATH was changed, write the whole address into the settings, like ws://localhost:8000/ws. A proxy in between must let WebSockets through.",
         action: "Settings",
       };
     }
     return {
       title: "The server does not know this address",
-      text: `It answers, but takes no conversation from ${origin}. Add ALLOWED_ORIGINS=${origin} to its settings and start it again; or, on the server's own machine, open http://localhost${port && `:${port}`}. A proxy in between must let WebSockets through.`,
+      text: `It takes no conversation from ${origin}. Set ALLOWED_ORIGINS=${origin} there and start it again; or, on the server's own machine, open http://localhost${port && `:${port}`}. A proxy in between must let WebSockets through.`,
     };
   }
 

@@ -226,16 +226,20 @@ def test_typing_starts_a_conversation_without_microphone_or_greeting(page: Page,
     page.get_by_role("button", name="Send").click()
     line.expect("text", text="And in Rome?")
     expect(field).to_have_value("")
-    page.get_by_role("button", name="Turn the microphone on").click()
+    page.get_by_role("button", name="Turn mic on").click()
     line.expect("mute", muted=False)
     wait_until(line.frames, "audio")
 
 
 def test_the_last_answers_latency_is_broken_down(page: Page, server: PageServer) -> None:
     line = talk(page, server)
-    stages = {"endpointing_ms": 480, "stt_ms": 120, "llm_ms": 190, "tts_ms": 60, "engine_ms": 30}
-    line.tell("latency", turn=1, reply=1, voice_to_voice_ms=1240, speculative=True, stages=stages)
     panel = page.locator("#latency")
+    stages = {"endpointing_ms": 480, "stt_ms": 120, "llm_ms": 190, "tts_ms": 60, "engine_ms": 30}
+    line.tell("latency", turn=0, reply=1, voice_to_voice_ms=20, speculative=False, stages=stages)
+    line.tell("transcript.final", turn=1, text="What time is it?")
+    expect(page.locator(".user .said")).to_be_visible()
+    expect(panel).to_be_hidden()  # a greeting answers nobody
+    line.tell("latency", turn=1, reply=2, voice_to_voice_ms=1240, speculative=True, stages=stages)
     expect(panel.locator(".total")).to_have_text("1.24 s")
     expect(panel.locator(".tag")).to_be_visible()
     panel.locator("summary").click()
