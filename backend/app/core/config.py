@@ -5,94 +5,76 @@
 """
 
 import difflib
+import logging
+import os
+import re
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from typing import Any, Self
 
-from dotenv import dotenv_values
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from dotenv.parser import parse_stream
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app.core.errors import SettingsError
+from app.core.setting_values import (
+    AccountSid,
+    BaseUrl,
+    HostName,
+    Key,
+    LanguageCode,
+    LogLevel,
+    Origins,
+    PhoneNumber,
+    Provider,
+    SocketUrl,
+    UrlPath,
+    as_typed,
+    fault_of,
+    shown,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 ENV_FILES = (REPOSITORY / ".env", Path(".env"))
 """The later one wins; real environment variables win over both."""
+TWILIO_STREAM_PATH = "/twilio/ws"
+"""Where Twilio's media streams connect."""
+_MISSPELT = {"file": 0.7, "environment": 0.9}
+"""How near (difflib's ratio, 1 is the same) an unknown name must be to a setting's to be pointed out: a .env file is
+ours, the environment is full of other programs' variables."""
+_GETTEXT_LANGUAGE = re.compile(r"\w+_\w+(\.[\w-]+)?(@\w+)?|.*:.*")
+"""The environment variable LANGUAGE as Linux desktops set it for all programs: `de_AT`, `de_AT:de:en`."""
 
-Provider = Literal["embedded", "scripted"]
-
-
-def _origins(value: Any) -> Any:
-    """A comma-separated list becomes a tuple."""
-    if isinstance(value, str):
-        return tuple(part.strip().rstrip("/") for part in value.split(",") if part.strip())
-    return value
-
-
-def _checked_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
-    for origin in origins:
-        parts = urlsplit(origin)
-        if origin in {"*", "null"}:
-            continue
-        if parts.scheme not in {"http", "https"} or not parts.netloc or parts.path or parts.query:
-            raise ValueError(f"'{origin}' is not an origin (scheme and host, nothing behind)")
-    return origins
-
-
-def _checked_path(path: str) -> str:
-    if not path.startswith("/") or any(character in path for character in "?#{} "):
-        raise ValueError("a path begins with / and has no spaces, braces, ? or #")
-    return path
-
-
-def _checked_base_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.netloc or parts.query or parts.fragment:
-        raise ValueError("a public address is http:// or https:// and a host name")
-    return url.rstrip("/")
-
-
-def _checked_socket_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme != "wss" or not parts.netloc:
-        raise ValueError("Twilio connects to wss:// addresses only")
-    if parts.query:
-        raise ValueError("Twilio drops everything behind a ? in a stream address")
-    return url
-
-
-UrlPath = Annotated[str, AfterValidator(_checked_path)]
-BaseUrl = Annotated[str, AfterValidator(_checked_base_url)]
-SocketUrl = Annotated[str, AfterValidator(_checked_socket_url)]
+logging.getLogger("dotenv.main").setLevel(logging.ERROR)  # unknown_variables() says it once, and better
 
 
 class Settings(BaseSettings):
     """All settings; the variable is the field's name in capitals. Times and sizes carry their unit in the name."""
 
-    model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        extra="ignore", frozen=True, hide_input_in_errors=True, env_file_encoding="utf-8-sig"
+    )
 
     # --- where the server listens and how the world reaches it
-    host: str = Field("127.0.0.1", examples=["127.0.0.1"])
+    host: HostName = Field("127.0.0.1", examples=["127.0.0.1"])
     port: int = Field(8000, ge=1, le=65535, examples=["8000"])
     public_base_url: BaseUrl | None = Field(None, examples=["https://voice.example.com"])
     ws_path: UrlPath = Field("/ws", examples=["/ws"])
     voice_webhook_path: UrlPath = Field("/voice", examples=["/voice"])
-    allowed_origins: Annotated[
-        tuple[str, ...], NoDecode, BeforeValidator(_origins), AfterValidator(_checked_origins)
-    ] = Field((), examples=["https://app.example.com,http://localhost:3000"])
+    allowed_origins: Origins = Field((), examples=["https://app.example.com,http://localhost:3000"])
     max_conversations: int = Field(100, ge=1, le=100_000, examples=["100"])
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", examples=["info"])
+    log_level: LogLevel = Field("info", examples=["info"])
 
     # --- accounts
-    openai_api_key: SecretStr | None = Field(None, examples=["sk-..."])
-    twilio_account_sid: str | None = Field(None, pattern=r"^AC[0-9a-fA-F]{32}$", examples=["AC" + "0" * 32])
-    twilio_auth_token: SecretStr | None = Field(None, examples=["the token from the Twilio console"])
-    twilio_phone_number: str | None = Field(None, pattern=r"^\+[1-9][0-9]{6,14}$", examples=["+15005550006"])
+    openai_api_key: Key | None = Field(None, repr=False, examples=["sk-..."])
+    twilio_account_sid: AccountSid | None = Field(None, repr=False, examples=["AC" + "0" * 32])
+    twilio_auth_token: Key | None = Field(None, repr=False, examples=["0123456789abcdef0123456789abcdef"])
+    twilio_phone_number: PhoneNumber | None = Field(None, repr=False, examples=["+15005550006"])
     twilio_ws_url: SocketUrl | None = Field(None, examples=["wss://voice.example.com/twilio/ws"])
 
     # --- what the assistant is
-    system_prompt: str = Field("You are a helpful voice assistant", min_length=1, examples=["You are a patient tutor."])
+    system_prompt: str = Field("You are a helpful voice assistant", examples=["You are a patient tutor."])
     greeting: str = Field("Ahoy! How can I help you?", examples=["Hello! What can I do for you?"])
     reply_style: str = Field(
         "You are speaking, not writing: answer in one or two short, plain sentences.",
@@ -100,21 +82,20 @@ class Settings(BaseSettings):
     )
     apology: str = Field(
         "I am sorry, something went wrong on my side. Please say that again.",
-        min_length=1,
         examples=["Sorry, I could not answer that."],
     )
-    language: str = Field("en", pattern=r"^([a-z]{2,3}|auto)$", examples=["en"])
+    language: LanguageCode = Field("en", examples=["en"])
     voice: str | None = Field(None, examples=["heart"])
 
     # --- who does the work
     stt_provider: Provider = Field("embedded", examples=["embedded"])
     llm_provider: Provider = Field("embedded", examples=["embedded"])
     tts_provider: Provider = Field("embedded", examples=["embedded"])
-    vad_model: str = Field("silero-vad", min_length=1, examples=["silero-vad"])
-    turn_model: str = Field("smart-turn", min_length=1, examples=["smart-turn"])
-    stt_model: str = Field("whisper-tiny.en", min_length=1, examples=["whisper-tiny.en"])
-    stt_multilingual_model: str = Field("whisper-base", min_length=1, examples=["whisper-base"])
-    llm_model: str = Field("smollm2-135m", min_length=1, examples=["~/models/bigger.gguf"])
+    vad_model: str = Field("silero-vad", examples=["silero-vad"])
+    turn_model: str = Field("smart-turn", examples=["smart-turn"])
+    stt_model: str = Field("whisper-tiny.en", examples=["whisper-tiny.en"])
+    stt_multilingual_model: str = Field("whisper-base", examples=["whisper-base"])
+    llm_model: str = Field("smollm2-135m", examples=["~/models/bigger.gguf"])
     llm_context_tokens: int = Field(4096, ge=512, le=131_072, examples=["4096"])
     llm_parallel: int = Field(4, ge=1, le=64, examples=["4"])
     reply_max_tokens: int = Field(120, ge=8, le=4096, examples=["120"])
@@ -143,25 +124,49 @@ class Settings(BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _empty_means_default(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """`PORT=` is the same as no line at all; only an empty GREETING says something: start without one."""
-        return {name: value for name, value in values.items() if value != "" or name == "greeting"}
+    def _as_typed(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Values without spaces and quotes around them. Nothing (`PORT=`) is the default; only an empty GREETING says
+        something: start without one."""
+        typed = {name: as_typed(value) for name, value in values.items() if value is not None}
+        return {name: value for name, value in typed.items() if value != "" or name == "greeting"}
 
     @model_validator(mode="after")
-    def _limits_fit_together(self) -> Self:
+    def _fit_together(self) -> Self:
+        conflicts = list(self._conflicts())
+        if conflicts:
+            raise ValueError("\n".join(conflicts))
+        return self
+
+    def _conflicts(self) -> Iterator[str]:
+        """A line for each rule over several variables that is broken."""
         if self.endpointing_max_ms < self.endpointing_min_ms:
-            raise ValueError(
+            yield (
                 f"ENDPOINTING_MAX_MS: {self.endpointing_max_ms} is less than ENDPOINTING_MIN_MS "
-                f"({self.endpointing_min_ms}); example: ENDPOINTING_MAX_MS=1600"
+                f"({self.endpointing_min_ms}); example: ENDPOINTING_MAX_MS={max(1600, self.endpointing_min_ms)}"
             )
-        if self.history_limit_tokens + self.reply_max_tokens > self.llm_context_tokens:
-            raise ValueError(
+        room = self.llm_context_tokens - self.reply_max_tokens
+        if self.history_limit_tokens > room:
+            advice = f"HISTORY_LIMIT_TOKENS={room}" if room >= 64 else "REPLY_MAX_TOKENS=120"
+            yield (
                 f"HISTORY_LIMIT_TOKENS: {self.history_limit_tokens} and REPLY_MAX_TOKENS ({self.reply_max_tokens}) "
-                f"do not fit into LLM_CONTEXT_TOKENS ({self.llm_context_tokens}); example: HISTORY_LIMIT_TOKENS=2000"
+                f"do not fit into LLM_CONTEXT_TOKENS ({self.llm_context_tokens}); example: {advice}"
             )
         if self.ws_path == self.voice_webhook_path:
-            raise ValueError(f"WS_PATH: {self.ws_path} is also VOICE_WEBHOOK_PATH; example: WS_PATH=/ws")
-        return self
+            yield f"WS_PATH: '{self.ws_path}' is VOICE_WEBHOOK_PATH as well; example: WS_PATH=/ws"
+        if self.ws_path == TWILIO_STREAM_PATH:
+            yield f"WS_PATH: '{self.ws_path}' is where Twilio's streams connect; example: WS_PATH=/ws"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given in code wins over the environment, and that over `.env` files."""
+        return init_settings, _Environment(settings_cls), dotenv_settings
 
     @cached_property
     def needed_models(self) -> dict[str, str]:
@@ -178,8 +183,8 @@ class Settings(BaseSettings):
         """The address people and services reach this server at, without a slash at the end."""
         if self.public_base_url:
             return self.public_base_url
-        host = "127.0.0.1" if self.host in {"0.0.0.0", "::", ""} else self.host  # noqa: S104 (compared, not bound)
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 (compared, not bound)
+        return f"http://[{host.replace('%', '%25')}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @cached_property
     def public_ws_url(self) -> str:
@@ -194,7 +199,17 @@ class Settings(BaseSettings):
     @cached_property
     def public_twilio_ws_url(self) -> str:
         """The WebSocket Twilio opens for a call: TWILIO_WS_URL, or derived from PUBLIC_BASE_URL."""
-        return self.twilio_ws_url or "ws" + self.base_url.removeprefix("http") + "/twilio/ws"
+        return self.twilio_ws_url or "ws" + self.base_url.removeprefix("http") + TWILIO_STREAM_PATH
+
+
+class _Environment(EnvSettingsSource):
+    """The environment, but for a LANGUAGE that is meant for the desktop's programs."""
+
+    def __call__(self) -> dict[str, Any]:
+        values = super().__call__()
+        if _GETTEXT_LANGUAGE.fullmatch(str(values.get("language", ""))):
+            del values["language"]
+        return values
 
 
 def load_settings(*, env_files: tuple[Path, ...] = ENV_FILES, **overrides: Any) -> Settings:
@@ -202,38 +217,62 @@ def load_settings(*, env_files: tuple[Path, ...] = ENV_FILES, **overrides: Any) 
 
     Raises SettingsError whose message has one line per problem: the variable, what is wrong with its value, an example.
     """
+    unreadable = [line for path in env_files for line in _unreadable(path)]
+    if unreadable:
+        raise SettingsError("\n".join(unreadable))
     try:
         return Settings(_env_file=env_files, **overrides)
     except ValidationError as error:
-        lines = sorted(_problem(dict(details)) for details in error.errors(include_url=False, include_context=True))
-        raise SettingsError("\n".join(lines)) from None
+        problems = error.errors(include_url=False, include_context=True)
+    faulty = {str(details["loc"][0]) for details in problems if details["loc"]}
+    lines = {_problem(dict(details)) for details in problems if details["loc"]}
+    try:  # what the other variables say about each other, with the defaults in place of the faulty ones
+        Settings(_env_file=env_files, **overrides | {name: Settings.model_fields[name].default for name in faulty})
+    except ValidationError as error:
+        conflicts = "\n".join(str(details["ctx"]["error"]) for details in error.errors()).splitlines()
+        lines |= {line for line in conflicts if not faulty & set(re.findall(r"\w+", line.lower()))}
+    raise SettingsError("\n".join(sorted(lines))) from None
 
 
-def unknown_variables(env_files: tuple[Path, ...] = ENV_FILES) -> list[str]:
-    """One line for each variable in `env_files` that looks like a misspelt setting (values are not shown)."""
-    known = {name.upper() for name in Settings.model_fields}
+def unknown_variables(
+    env_files: tuple[Path, ...] = ENV_FILES, environment: Mapping[str, str] = os.environ
+) -> list[str]:
+    """One line for each line of `env_files` that says nothing, and for each variable there and in the environment that
+    looks like a misspelt setting. Values are not shown."""
     lines = []
-    for path in env_files:
-        for name in dotenv_values(path) if path.is_file() else ():
-            near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.8)
-            if name.upper() not in known and near:
-                lines.append(f"{path.name}: {name} is not a setting; did you mean {near[0]}?")
+    for path in {path.resolve(): path for path in env_files if path.is_file()}.values():
+        with path.open(encoding="utf-8-sig") as file:
+            for binding in parse_stream(file):
+                where = f"{path.name}, line {binding.original.line}"
+                if binding.error or (binding.key and binding.value is None):
+                    lines.append(f"{where}: not of the form NAME=value, ignored")
+                elif binding.key:
+                    lines += _misspelt(binding.key, where, _MISSPELT["file"])
+    for name in environment:
+        lines += _misspelt(name, "environment", _MISSPELT["environment"])
     return lines
 
 
+def _misspelt(name: str, where: str, nearness: float) -> list[str]:
+    known = [field.upper() for field in Settings.model_fields]
+    if name.upper() in known:
+        return []
+    near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=nearness)
+    return [f"{where}: {name} is not a setting; did you mean {near[0]}?"] if near else []
+
+
+def _unreadable(path: Path) -> Iterator[str]:
+    try:
+        if path.is_file():
+            path.read_text("utf-8-sig")
+    except UnicodeError:
+        yield f"{path}: is not text in UTF-8; save it in that encoding"
+    except OSError as error:
+        yield f"{path}: cannot be read: {error.strerror}"
+
+
 def _problem(details: dict[str, Any]) -> str:
-    location = details["loc"]
-    fault = str(details["msg"]).removeprefix("Value error, ")
-    if not location:  # a rule over several variables names them itself
-        return fault
-    name = str(location[0])
-    field = Settings.model_fields.get(name)
-    example = field.examples[0] if field and field.examples else "..."
-    value = details.get("input")
-    shown = "" if value is None or _is_secret(name, str(value)) else f"'{value}' cannot be used: "
-    return f"{name.upper()}: {shown}{fault[:1].lower()}{fault[1:]}; example: {name.upper()}={example}"
-
-
-def _is_secret(name: str, value: str) -> bool:
-    """Keys and tokens, what identifies an account or a person, and addresses that carry a password."""
-    return name.endswith(("_key", "_token", "_sid", "_number")) or "@" in value
+    name = str(details["loc"][0])
+    field = Settings.model_fields[name]
+    example = f"{name.upper()}={field.examples[0] if field.examples else field.default}"
+    return f"{name.upper()}: {shown(details['input'], field)} {fault_of(details, field)}; example: {example}"
