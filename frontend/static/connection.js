@@ -9,7 +9,7 @@ globalThis.Ahoy ??= {};
 {
   const READY_TIMEOUT_MS = 10_000;
   const FIRST_RETRY_MS = 500;
-  const LAST_RETRY_MS = 10_000;
+  const LAST_RETRY_MS = 5_000;
   const FULL_RETRY_MS = 4_000;
   /** A conversation that ran this long was well: the next loss starts counting from one again. */
   const STABLE_MS = 5_000;
