@@ -101,6 +101,14 @@ def test_a_password_in_an_address_is_refused_without_being_shown(name: str, user
     assert password not in said
 
 
+@settings(max_examples=50)
+@given(MARKS)
+def test_a_password_in_one_of_several_origins_is_not_shown(password: str) -> None:
+    said = everything_said({"ALLOWED_ORIGINS": f"https://app.example.com,https://me:{password}@example.com"})
+    assert "ALLOWED_ORIGINS: the value has a user name or password in it" in said
+    assert password not in said
+
+
 @pytest.mark.parametrize("name", ["PORT", "LOG_LEVEL", "HOST", "WS_PATH", "ALLOWED_ORIGINS", "LANGUAGE"])
 @pytest.mark.parametrize("secret", ["sk-proj-qxzjkvw", "qxzjkvw@example.com", "0123456789abcdef0123456789ABCDEF"])
 def test_a_key_in_the_wrong_variable_is_not_shown_either(name: str, secret: str) -> None:
