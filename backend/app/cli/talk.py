@@ -15,6 +15,7 @@ from app.conversation import messages as msg
 from app.conversation.metronome import HandMetronome, Metronome
 from app.conversation.options import Options
 from app.core.config import load_settings
+from app.core.errors import SettingsError
 from app.engine import Engine
 
 
@@ -33,6 +34,8 @@ def talk(
     over ssh, and in scripts."""
     settings = load_settings()
     speech = [read_audio(path, RATE_HZ) for path in recordings or []]
+    if out:
+        write_wav(out, np.zeros(0, np.int16), RATE_HZ)  # a place that cannot be written is found before the talk
     typing = not speech
     engine = Engine(settings, metronome=HandMetronome() if fast or typing else Metronome())
     options = Options.from_settings(settings, voice=voice, language=language, greeting=greeting or typing)
@@ -49,8 +52,14 @@ def talk(
 async def _hold(
     engine: Engine, options: Options, speech: list[np.typing.NDArray[np.int16]], *, as_json: bool
 ) -> Dialogue:
+    if options.language is not None and options.language not in engine.languages:
+        offered = ", ".join(engine.languages)
+        raise SettingsError(f"The language '{options.language}' is not offered; choose one of {offered}.")
     await engine.start()
     try:
+        voices = [voice.id for voice in engine.providers.tts.voices]
+        if options.voice is not None and options.voice not in voices:
+            raise SettingsError(f"There is no voice '{options.voice}'; choose one of {', '.join(voices)}.")
         dialogue = Dialogue(engine, options, on_message=_silent if as_json else _Printer().show)
         await dialogue.start()
         for samples in speech:
