@@ -134,6 +134,7 @@ def test_a_file_saved_by_a_windows_editor_is_read_from_its_first_line(tmp_path: 
     path.write_bytes("\ufeffPORT=9000\r\nGREETING=Grüß Gott\r\n".encode())
     settings = load(path)
     assert (settings.port, settings.greeting) == (9000, "Grüß Gott")
+    assert unknown_variables((path,), {}) == []
 
 
 @pytest.mark.parametrize("desktop", ["de_AT:de", "de_AT", "en_US.UTF-8", "de_DE@euro", "de:en", "en_US:"])

@@ -127,7 +127,7 @@ class Settings(BaseSettings):
     def _as_typed(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Values without spaces and quotes around them. Nothing (`PORT=`) is the default; only an empty GREETING says
         something: start without one."""
-        typed = {name: as_typed(value) for name, value in values.items() if value is not None}
+        typed = {name: as_typed(value) for name, value in values.items()}
         return {name: value for name, value in typed.items() if value != "" or name == "greeting"}
 
     @model_validator(mode="after")
