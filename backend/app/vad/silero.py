@@ -65,9 +65,9 @@ class SileroDetector:
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(str(model_path), options, providers=["CPUExecutionProvider"])
+            self._warm_up()
         except Exception as error:
             raise ModelError(f"The voice detector {model_path} cannot be loaded: {error}") from None
-        self._warm_up()
         self._waiting: deque[_Job] = deque()
         self._condition = threading.Condition()
         self._closed = False
@@ -116,8 +116,12 @@ class SileroDetector:
                 _settle(jobs, ProviderError(f"The voice detector failed: {error}"))
                 continue
             _settle([job for job in jobs if job.done], None)
-            with self._condition:  # what is not done goes on before its stream's next call
-                self._waiting.extendleft(reversed([job for job in jobs if not job.done]))
+            unfinished = [job for job in jobs if not job.done]
+            with self._condition:
+                if not self._closed:  # they go on before their streams' next calls
+                    self._waiting.extendleft(reversed(unfinished))
+                    continue
+            _settle(unfinished, ProviderError("The voice detector was closed."))
 
     def _take(self) -> list[_Job]:
         """The jobs of one rate that wait longest, one for each stream."""
