@@ -28,10 +28,10 @@ class SmartTurnDetector:
         options.log_severity_level = 3
         try:
             self._session = onnxruntime.InferenceSession(str(model_path), options, providers=["CPUExecutionProvider"])
+            self._score(np.zeros(RATE_HZ, np.int16))  # the first run is slower than the rest
         except Exception as error:
             raise ModelError(f"The turn model {model_path} cannot be loaded: {error}") from None
         self._worker = Worker("turn")
-        self._score(np.zeros(RATE_HZ, np.int16))  # the first run is slower than the rest
 
     async def score(self, audio: NDArray[np.int16]) -> float:
         """The probability that the turn is complete; see TurnDetector."""
