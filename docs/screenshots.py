@@ -29,8 +29,8 @@ MAX_BYTES = 300_000
 DESKTOP = {"width": 1080, "height": 680}
 PHONE = {"width": 390, "height": 844}
 PATIENCE_MS = 30_000
-SETTINGS = {"REPLY_STYLE": "You are speaking: answer in one short, plain sentence."}  # so that it fits a picture
-SAID = ((4.0, "Why is the sky blue?"), (4.0, "And what makes a rainbow?"))
+SETTINGS = {"REPLY_STYLE": "Answer in one short, plain sentence with easy words."}  # so that it fits a picture
+SAID = ((4.0, "Tell me about lighthouses."), (4.0, "What do you like about the sea?"))
 """Silence in seconds before each question, and the question. The second one is asked over the first answer."""
 
 

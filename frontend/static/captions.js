@@ -23,7 +23,7 @@ globalThis.Ahoy ??= {};
       this.reopened = new Set();
       this.following = true;
       this.pending = null; // the picture before which it will scroll
-      this.top = 0; // where it was scrolled to when last seen
+      this.reach = 0; // how far it could be scrolled when it was last at its end
       scroller.addEventListener("scroll", () => this.look(), { passive: true });
       latest.addEventListener("click", () => this.follow());
       new ResizeObserver(() => this.following && this.follow()).observe(scroller);
@@ -111,7 +111,7 @@ globalThis.Ahoy ??= {};
         const [oldest] = this.list.children;
         oldest.remove();
         for (const [name, { item }] of this.lines) if (item === oldest) this.lines.delete(name);
-        this.top = 0; // the browser moves everything up by the line that is gone
+        this.reach = null; // the browser moves the rest up by the line that is gone
       }
     }
 
@@ -125,12 +125,14 @@ globalThis.Ahoy ??= {};
       while (this.log.children.length > MAX_SPOKEN) this.log.firstElementChild.remove();
     }
 
-    /** Only a reader moves upwards; new lines just make the end go away, until it is followed. */
+    /** Lines that come and go move the text, or its end, as well: only without them it was the reader who scrolled. */
     look() {
       const { scrollHeight, scrollTop, clientHeight } = this.scroller;
-      if (scrollHeight - scrollTop - clientHeight < NEAR_PX) this.following = true;
-      else if (scrollTop < this.top) this.following = false;
-      this.top = scrollTop;
+      const reach = scrollHeight - clientHeight;
+      if (reach - scrollTop < NEAR_PX) {
+        this.following = true;
+        this.reach = reach;
+      } else if (reach === this.reach) this.following = false;
       this.latest.hidden = this.following;
     }
 
@@ -143,8 +145,9 @@ globalThis.Ahoy ??= {};
     }
 
     follow() {
-      this.scroller.scrollTop = this.scroller.scrollHeight;
-      this.top = this.scroller.scrollTop;
+      const { scroller } = this;
+      scroller.scrollTop = scroller.scrollHeight;
+      this.reach = scroller.scrollHeight - scroller.clientHeight;
       this.following = true;
       this.latest.hidden = true;
     }
