@@ -167,7 +167,7 @@ def test_a_stream_lets_no_alias_through(rates: tuple[int, int], share: float) ->
 @pytest.mark.parametrize(("from_hz", "to_hz"), [pair for pair in PAIRS if pair[1] < pair[0]])
 def test_a_stream_lets_no_alias_through_where_its_filter_is_weakest(from_hz: int, to_hz: int) -> None:
     """The first side lobes are the highest: they lie just beyond half the new rate."""
-    for hz in to_hz / 2 * np.linspace(1, 1.03, 31):
+    for hz in to_hz / 2 * np.linspace(1, 1.03, 13):
         out = inner(through_stream(tone(hz, from_hz, from_hz // 4), from_hz, to_hz), to_hz)
         assert strongest_db(out) < -ATTENUATION_DB
 
