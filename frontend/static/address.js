@@ -26,12 +26,18 @@ globalThis.Ahoy ??= {};
     }
   }
 
+  /** Where the page's own server has the WebSocket; it writes its WS_PATH into the page. */
+  function ownPath() {
+    return document.querySelector("meta[name=ahoy-ws-path]").content.replace(/^\//, "");
+  }
+
   /** The address to use; null when the one that was given cannot be used. */
   function serverUrl(setting, page = globalThis.location) {
     const given = new URLSearchParams(page.search).get("server") || setting;
     if (given) return socketUrl(given, page);
     if (!/^https?:$/.test(page.protocol)) return LOCAL;
-    return socketUrl(`${page.host}${page.pathname.replace(/[^/]*$/, "")}ws`, page);
+    // Beside the page, so that a proxy may put both under a path of its own.
+    return socketUrl(`${page.host}${page.pathname.replace(/[^/]*$/, "")}${ownPath()}`, page);
   }
 
   /** The server's name when it is not the one the page came from, so that nobody talks to a stranger unawares. */

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from app_server import AppServer, scripted
 from page_stage import PageServer, chromium, in_state, page_from_disk, talk, tone, visitor, wait_for, wait_until
 from playwright.sync_api import Browser, Page, expect
 
@@ -182,6 +183,13 @@ def test_opened_from_disk_it_talks_to_the_server_that_is_named(page: Page, serve
         line.speak(1, tone(0.3))
         line.expect("playback", reply=1, played_ms=300)
         in_state(page, "microphone", "on")
+
+
+def test_the_page_finds_a_websocket_that_was_moved(page: Page) -> None:
+    with AppServer(scripted(ws_path="/talk/here", greeting="Ahoy!")) as server:
+        page.goto(server.url)
+        page.get_by_role("button", name="Start talking").click()
+        expect(page.locator(".assistant .said")).to_have_text("Ahoy!")
 
 
 def test_the_server_address_can_be_set_in_the_settings(page: Page, server: PageServer) -> None:

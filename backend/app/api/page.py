@@ -1,10 +1,11 @@
 """The page, for browsers; at the same address everything else gets the health JSON."""
 
+from html import escape
 from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 
 from app.api.health import health, the_engine
@@ -21,7 +22,9 @@ async def root(request: Request, engine: Annotated[Engine, Depends(the_engine)])
     vary = {"Vary": "Accept"}
     if "text/html" not in request.headers.get("accept", ""):
         return JSONResponse(health(engine), headers={**vary, "Cache-Control": "no-store"})
-    return FileResponse(FRONTEND / "index.html", headers={**vary, "Cache-Control": "no-cache", **_SECURITY})
+    page = (FRONTEND / "index.html").read_text(encoding="utf-8")
+    page = page.replace(_WS_PATH.format("/ws"), _WS_PATH.format(escape(engine.settings.ws_path)))
+    return HTMLResponse(page, headers={**vary, "Cache-Control": "no-cache", **_SECURITY})
 
 
 class PageFiles(StaticFiles):
@@ -38,6 +41,7 @@ class PageFiles(StaticFiles):
         return response
 
 
+_WS_PATH = '<meta name="ahoy-ws-path" content="{}">'
 _SECURITY = {
     # The page may open WebSockets to any server its user names, and runs nothing but its own files.
     "Content-Security-Policy": (
