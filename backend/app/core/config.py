@@ -75,7 +75,7 @@ class Settings(BaseSettings):
 
     # --- what the assistant is
     system_prompt: str = Field("You are a helpful voice assistant", examples=["You are a patient tutor."])
-    greeting: str = Field("Ahoy! How can I help you?", examples=["Hello! What can I do for you?"])
+    greeting: str = Field("Hello! How can I help you?", examples=["Ahoy! What can I do for you?"])
     reply_style: str = Field(
         "You are speaking, not writing: answer in one or two short, plain sentences.",
         examples=["Answer in one short sentence."],
