@@ -13,7 +13,7 @@ from app.conversation.options import Options, Providers
 from app.conversation.phrases import Phrases
 from app.conversation.session import Conversation
 from app.core.config import Settings
-from app.core.errors import AhoyError, ModelError, OverloadedError
+from app.core.errors import AhoyError, ModelError, OverloadedError, ProviderError
 from app.inference.location import resolve
 from app.inference.manifest import Role
 from app.inference.store import ModelStore
@@ -84,15 +84,22 @@ class Engine:
                 asyncio.to_thread(self._load_tts),
             )
             phrases = Phrases(tts)
-            for text in (self.settings.greeting, self.settings.apology):
-                if text:
-                    await phrases.audio(text, self.settings.voice)
+            await phrases.keep(self.settings.apology, self.settings.voice)
+            if self.settings.greeting:
+                await self._prepare_greeting(phrases)
             self._providers = Providers(vad, turn, stt, llm, tts, phrases)
         except Exception as error:
             self.problem = error.message if isinstance(error, AhoyError) else "The models could not be loaded."
             raise
         finally:
             self._loaded.set()
+
+    async def _prepare_greeting(self, phrases: Phrases) -> None:
+        """A greeting that cannot be spoken is still shown; that is no reason not to start."""
+        try:
+            await phrases.keep(self.settings.greeting, self.settings.voice)
+        except ProviderError as error:
+            log.warning("GREETING cannot be spoken: %s", error.message)
 
     async def wait_until_ready(self) -> None:
         """Return when the engine is ready. Raises OverloadedError if it never will be."""

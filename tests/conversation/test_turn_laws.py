@@ -25,6 +25,11 @@ class Referee:
     committed: set[int] = field(default_factory=set)
     owed: int | None = None
     """The confirmed turn that still waits for its answer."""
+    broken: int | None = None
+    """The audible reply that broke off."""
+    regretted: int | None = None
+    """The turn whose answer broke off, which may be apologised for."""
+    held: int | None = None
     answered: set[int] = field(default_factory=set)
     ended: bool = False
     replies: set[int] = field(default_factory=set)
@@ -41,6 +46,8 @@ class Referee:
             assert actions == [], "an answer about a pause that is no more changed something"
         if isinstance(event, ev.Interrupted):
             self.owed = None  # the user does not want the answer
+        if isinstance(event, ev.ReplyFailed) and event.reply == self.audible:
+            self.broken = self.audible
         for action in actions:
             self._see(action)
         if isinstance(event, ev.Ended):
@@ -48,10 +55,15 @@ class Referee:
             self.ended = True
 
     def _see(self, action: act.Action) -> None:
+        if isinstance(action, act.Stop | act.DiscardReply) and action.reply == self.held:
+            self.held = None
+        if isinstance(action, act.ShowSpeech):
+            self.regretted = None  # the user goes on: it is too late to apologise
+        assert self.held is None or self.held in self.made, "a reply ended while it was held"
         match action:
             case act.Transcribe(pause=pause):
                 self.open_pause = pause
-            case act.AbandonPause() | act.DropTurn():
+            case act.AbandonPause() | act.DropTurn() | act.KeepPart():
                 self.open_pause = None
             case (
                 act.StartReply(reply=reply, turn=turn)
@@ -62,6 +74,9 @@ class Referee:
                 assert not self.made, "two replies were being made at once"
                 self.replies.add(reply)
                 self.made[reply] = turn
+                if self.regretted is not None:
+                    assert turn == self.regretted
+                    assert isinstance(action, act.Apologise), "a turn was answered twice"
             case act.CommitReply(reply):
                 assert reply in self.made
                 self.committed.add(reply)
@@ -70,10 +85,11 @@ class Referee:
                 assert reply in self.made
                 assert reply in self.committed
                 turn = self.made[reply]
-                if turn > 0:
+                if turn > 0 and turn != self.regretted:
                     assert self.owed == turn, "a turn that was taken back or answered got a reply"
                     self.owed = None
                     self.answered.add(turn)
+                self.regretted = None
                 self.audible, self.audible_turn = reply, turn
             case act.Stop(reply):
                 assert self.audible == reply, "a silent reply was stopped"
@@ -83,14 +99,20 @@ class Referee:
                 assert reply in self.made
                 if self.audible == reply:
                     self.audible = None
+                    self.regretted = self.made[reply] if reply == self.broken else None
                 elif self.made[reply] == self.owed:  # an apology that could only be shown
                     self.owed = None
                 del self.made[reply]
             case act.DiscardReply(reply):
                 assert self.audible != reply, "an audible reply was discarded without a word to the listener"
                 del self.made[reply]
-            case act.Hold(reply) | act.Resume(reply):
+            case act.Hold(reply):
                 assert reply in self.made
+                assert self.held is None, "a reply was held twice"
+                self.held = reply
+            case act.Resume(reply):
+                assert self.held == reply, "a reply came back that was not held"
+                self.held = None
             case act.ConfirmTurn(turn):
                 self.open_pause = None
                 assert self.audible is None, "a turn was confirmed while a reply was audible"

@@ -5,11 +5,13 @@ The audio is made: `VOICE` is loud, `SILENCE` is not, and the voice detector of 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
+import looptime
 import numpy as np
+import orjson
 from app.conversation import messages as msg
 from app.conversation.endpointing import Endpointing
 from app.conversation.metronome import Metronome
@@ -21,12 +23,15 @@ from app.llm.base import Message
 from app.stt.base import Transcript
 from app.tts.base import Voice
 from app.tts.scripted import ScriptedVoice
+from app.websocket import wire
+from wire_schema import BrokenProtocolError, Judge
 
 RATE_HZ = 16_000
 FRAME_MS = 20
 FRAME = RATE_HZ * FRAME_MS // 1000
 VOICE = 8000
 SILENCE = 0
+T = TypeVar("T")
 
 
 class LoudnessDetector:
@@ -134,15 +139,33 @@ class ToldModel:
 
 
 class ToldVoice(ScriptedVoice):
-    """A tone for each chunk, or a failure."""
+    """A tone for each chunk, or a failure; keeps the chunks it was given."""
 
     failure: Exception | None = None
+    fail_after_chunks: int = 0
+    fail_after_pieces: int = 0
+    silent: bool = False
+
+    def __init__(self, *, first_audio_ms: int, audio_ms: int) -> None:
+        super().__init__(first_audio_ms=first_audio_ms, audio_ms=audio_ms)
+        self.given: list[str] = []
+        self.running = 0
 
     async def speak(self, text: str, *, voice: str | None = None) -> AsyncGenerator[np.ndarray, None]:
-        if self.failure:
-            raise self.failure
-        async for piece in super().speak(text, voice=voice):
-            yield piece
+        self.given.append(text)
+        failure = self.failure if len(self.given) > self.fail_after_chunks else None
+        self.running += 1
+        pieces = 0
+        try:
+            if failure and not self.fail_after_pieces:
+                raise failure
+            async for piece in super().speak(text, voice=voice):
+                yield piece[:0] if self.silent else piece
+                pieces += 1
+                if failure and pieces >= self.fail_after_pieces:
+                    raise failure
+        finally:
+            self.running -= 1
 
     @property
     def voices(self) -> Sequence[Voice]:
@@ -167,20 +190,39 @@ OPTIONS = Options(
 )
 
 
+def rules(**changes: Any) -> TurnRules:
+    """The rules of the stage, but for these changes."""
+    return replace(OPTIONS.rules, **changes)
+
+
+def run_in_virtual_time(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in a loop of its own, for property tests, which cannot be coroutines."""
+    loop = looptime.patch_event_loop(asyncio.new_event_loop())
+    loop.setup_looptime()
+    try:
+        return loop.run_until_complete(work)
+    finally:
+        loop.close()
+
+
 class Stage:
     """A conversation and the person in it. Implements Outlet: keeps what the person is told and hears, and when."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, typed_first: str = "", tone_ms: int = 1500, **options: Any) -> None:
         loop = asyncio.get_running_loop()
+        self.typed_first = typed_first
         self.now_s: Callable[[], float] = loop.time
         self.vad = LoudnessDetector()
         self.turn = ToldTurnDetector()
         self.stt = ToldRecognizer()
         self.llm = ToldModel()
-        self.tts = ToldVoice(first_audio_ms=80, audio_ms=1500)
+        self.tts = ToldVoice(first_audio_ms=80, audio_ms=tone_ms)
         self.phrases = Phrases(self.tts)
         self.metronome = Metronome(loop.time)
         self.options = replace(OPTIONS, **options)
+        self.judge = Judge(seen=["ready", "started"])
+        """Holds everything that is told against the written protocol."""
+        self.broken_rules: list[str] = []
         self.told: list[tuple[float, msg.Message]] = []
         self.heard: list[tuple[float, np.ndarray]] = []
         self.conversation: Conversation
@@ -188,14 +230,23 @@ class Stage:
 
     def tell(self, message: msg.Message) -> None:
         self.told.append((self.now_s(), message))
+        try:
+            self.judge.text(orjson.loads(wire.encode(message)))
+        except BrokenProtocolError as broken:
+            self.broken_rules.append(str(broken))
 
     def play(self, samples: np.ndarray) -> None:
         self.heard.append((self.now_s(), samples))
+        try:
+            self.judge.audio(samples.tobytes())
+        except BrokenProtocolError as broken:
+            self.broken_rules.append(str(broken))
 
     async def __aenter__(self) -> "Stage":
         await self.phrases.audio(self.options.apology, None)
         providers = Providers(self.vad, self.turn, self.stt, self.llm, self.tts, self.phrases)
         self.conversation = Conversation("stage", providers, self.options, self, self.metronome)
+        self.conversation.type(self.typed_first)
         self._running = asyncio.create_task(self.conversation.run())
         await asyncio.sleep(0)
         return self
@@ -203,6 +254,7 @@ class Stage:
     async def __aexit__(self, *_: object) -> None:
         self.conversation.end("client")
         await self._running
+        assert self.broken_rules == []
 
     async def ended(self) -> str:
         """Wait until the conversation has ended; returns why."""

@@ -78,6 +78,21 @@ class ShowPartial:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepPart:
+    """The turn goes on, but this much of it is understood; its audio has been used."""
+
+    turn: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndTurn:
+    """It is decided that the turn is over, whether or not its transcript is there yet."""
+
+    turn: int
+
+
+@dataclass(frozen=True, slots=True)
 class ConfirmTurn:
     """The turn is over and this is what was said; its audio has been used. Empty when it could not be understood."""
 
@@ -156,7 +171,8 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Nobody was interrupting: bring the reply back."""
+    """Nobody was interrupting, or the reply ends all the same: bring it back. A reply that is held is always brought
+    back, stopped or discarded."""
 
     reply: int
 
@@ -193,6 +209,8 @@ Action = (
     | AbandonPause
     | TranscribePartial
     | ShowPartial
+    | KeepPart
+    | EndTurn
     | ConfirmTurn
     | ReopenTurn
     | DropTurn

@@ -7,9 +7,11 @@ FIRST_CHUNK_WORDS = 3
 FIRST_CHUNK_MAX_WORDS = 12
 """Without any mark the first piece ends after this many words."""
 CHUNK_MAX_CHARACTERS = 220
-"""A sentence that runs on is cut at its last clause mark (or space) before this."""
-_SENTENCE_END = re.compile(r"[.!?…]+[\"')\]]*\s+|\n+|[。！？]")
+"""No piece is longer: a sentence that runs on is cut at its last clause mark (or space) before this."""
+_SENTENCE_END = re.compile(r"[.!?…]+[\"')\]]*\s+|\n+|[。！？][」』）”’]*")
 _CLAUSE_END = re.compile(r"[,;:—–][\"')\]]*\s+|[，、；：]")
+SPACELESS = re.compile(r"[\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef]")
+"""Chinese and Japanese, which put no space between words (Unicode blocks from CJK Symbols to Halfwidth Forms)."""
 _ABBREVIATION = re.compile(
     r"(?:\b(?:mr|mrs|ms|dr|prof|st|vs|no|e\.g|i\.e|etc|approx|dept|est|fig|jr|sr)|\b[A-Za-z])\.$", re.I
 )
@@ -39,28 +41,34 @@ class SpeechChunker:
 
     def _cut(self) -> int:
         """Where the first complete piece ends; 0 while there is none."""
-        for match in _SENTENCE_END.finditer(self._text):
-            before = self._text[: match.end()].strip()
-            if before and not _ABBREVIATION.search(before) and not re.fullmatch(r"\d+\.", before):
-                return match.end() if match.end() <= CHUNK_MAX_CHARACTERS * 2 else self._shorten()
-        if self._first and (cut := self._first_clause()):
-            return cut
-        return self._shorten() if len(self._text) > CHUNK_MAX_CHARACTERS else 0
-
-    def _first_clause(self) -> int:
-        for match in _CLAUSE_END.finditer(self._text):
-            if len(self._text[: match.end()].split()) >= FIRST_CHUNK_WORDS:
-                return match.end()
-        words = list(re.finditer(r"\S+\s+", self._text))
-        return words[FIRST_CHUNK_MAX_WORDS - 1].end() if len(words) > FIRST_CHUNK_MAX_WORDS else 0
-
-    def _shorten(self) -> int:
         head = self._text[:CHUNK_MAX_CHARACTERS]
-        marks = [match.end() for match in _CLAUSE_END.finditer(head)]
-        if marks:
-            return marks[-1]
-        space = head.rfind(" ")
-        return space + 1 if space > 0 else CHUNK_MAX_CHARACTERS
+        for match in _SENTENCE_END.finditer(head):
+            before = head[: match.end()].strip()
+            if before and not _ABBREVIATION.search(before) and not re.fullmatch(r"\d+\.", before):
+                return match.end()
+        if self._first and (cut := _first_clause(head)):
+            return cut
+        return _last_clause(head) if len(self._text) > CHUNK_MAX_CHARACTERS else 0
+
+
+def _first_clause(head: str) -> int:
+    for match in _CLAUSE_END.finditer(head):
+        if _count_words(head[: match.end()]) >= FIRST_CHUNK_WORDS:
+            return match.end()
+    words = list(re.finditer(r"\S+\s+", head))
+    return words[FIRST_CHUNK_MAX_WORDS - 1].end() if len(words) > FIRST_CHUNK_MAX_WORDS else 0
+
+
+def _last_clause(head: str) -> int:
+    marks = [match.end() for match in _CLAUSE_END.finditer(head)]
+    if marks:
+        return marks[-1]
+    space = head.rfind(" ")
+    return space + 1 if space > 0 else len(head)
+
+
+def _count_words(text: str) -> int:
+    return len(SPACELESS.sub(" x ", text).split())
 
 
 _LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")

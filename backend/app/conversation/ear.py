@@ -15,11 +15,15 @@ from numpy.typing import NDArray
 from app.audio.buffer import AudioBuffer
 from app.conversation.events import BufferFull, Event
 from app.conversation.hearing import SpeechGate
-from app.core.errors import OverloadedError
+from app.core.errors import OverloadedError, ProviderError
 from app.vad.base import WINDOW_MS, VoiceStream
 
 INBOX_LIMIT_MS = 30_000.0
 """Audio received but not yet looked at; beyond this the oldest goes and is counted."""
+LONG_CHUNK_S = 1.0
+"""A client that sends chunks of up to this length is waited for accordingly."""
+YIELD_WINDOWS = 32
+"""Silence needs no waiting; after this much of it (a second) others get their turn all the same."""
 log = logging.getLogger(__name__)
 
 
@@ -33,6 +37,7 @@ class Ear:
         gate: SpeechGate,
         *,
         client_silence_ms: float,
+        timeout_s: float,
         now_s: Callable[[], float],
         on_event: Callable[[Event], None],
         on_time: Callable[[], None],
@@ -45,6 +50,10 @@ class Ear:
         self._voice = voice
         self._gate = gate
         self._client_silence_s = client_silence_ms / 1000
+        self._patience_s = self._client_silence_s
+        self._timeout_s = timeout_s
+        self._asked_s: float | None = None
+        """When the voice detector was asked what it has not answered yet."""
         self._now_s = now_s
         self._on_event = on_event
         self._on_time = on_time
@@ -77,12 +86,16 @@ class Ear:
         return self.when_s(self.buffer.last_voice_ms)
 
     def hear(self, samples: NDArray[np.int16]) -> None:
-        """Take audio (int16 mono [n]) without waiting. Ignored while muted."""
-        if self._muted or not len(samples):
+        """Take audio (int16 mono [n]) without waiting. Ignored while muted, and after `close`."""
+        if self._muted or self._closed or not len(samples):
             return
+        now_s, length_s = self._now_s(), len(samples) / self._rate_hz
+        # A client that sends is a client that keeps at least half of the pace: a sample now and then is no sending.
+        arrived_s = now_s - min(self.buffer.since_arrival_s(now_s), self._patience_s / 2)
+        self.buffer.note_arrival(min(now_s, arrived_s + 2 * length_s))
+        self._patience_s = self._client_silence_s + min(length_s, LONG_CHUNK_S)
         self._silent = False
-        self._covered_s = self._now_s()
-        self.buffer.note_arrival(self._covered_s)
+        self._covered_s = now_s
         self._receive(samples)
 
     def mute(self, muted: bool) -> None:
@@ -90,10 +103,13 @@ class Ear:
         self._muted = muted
 
     def tick(self) -> None:
-        """Call often: notices that the client has stopped sending, and lets silence pass instead."""
+        """Call often: notices that the client has stopped sending, and lets silence pass instead. Raises ProviderError
+        when the voice detector does not answer any more."""
         now_s = self._now_s()
+        if self._asked_s is not None and now_s - self._asked_s >= self._timeout_s:
+            raise ProviderError(f"The voice detector gave nothing for {self._timeout_s:g} s.")
         gap_s = now_s - self._covered_s
-        if self._muted or self.buffer.since_arrival_s(now_s) >= self._client_silence_s:
+        if self._muted or self.buffer.since_arrival_s(now_s) >= self._patience_s:
             self._silent = True
         if self._silent and gap_s > 0:
             self._covered_s += gap_s
@@ -112,7 +128,7 @@ class Ear:
                 audio = self._inbox.popleft()
                 self._inbox_samples -= _length(audio)
                 if isinstance(audio, int):
-                    self._take_silence(audio)
+                    await self._take_silence(audio)
                 else:  # long input goes window by window, so that what happens in it happens at its own time
                     for start in range(0, len(audio), self._window):
                         await self._take(audio[start : start + self._window])
@@ -132,6 +148,7 @@ class Ear:
             return
         self.buffer.append(samples)
         self._fed += len(samples)
+        self._asked_s = self._now_s()
         try:
             probabilities = await self._voice.feed(samples)
             self._overloaded = False
@@ -142,20 +159,25 @@ class Ear:
             self._voice.reset()
             self._fed = self._windows = 0
             probabilities = []
+        finally:
+            self._asked_s = None
         for probability in probabilities:
             self._windows += 1
             self._step(probability, self.clock_ms - (self._fed - self._windows * self._window) * 1000 / self._rate_hz)
         self._after()
 
-    def _take_silence(self, samples: int) -> None:
+    async def _take_silence(self, samples: int) -> None:
         """Silence needs no detector."""
         self._voice.reset()
         self._fed = self._windows = 0
-        while samples > 0 and not self._closed:
-            self.buffer.append(np.zeros(min(self._window, samples), np.int16))
-            samples -= self._window
+        for window, start in enumerate(range(0, samples, self._window), 1):
+            if self._closed:
+                return
+            self.buffer.append(np.zeros(min(self._window, samples - start), np.int16))
             self._step(0.0, self.clock_ms)
             self._after()
+            if window % YIELD_WINDOWS == 0:
+                await asyncio.sleep(0)
 
     def _step(self, probability: float, at_ms: float) -> None:
         events = list(self._gate.step(probability, at_ms))

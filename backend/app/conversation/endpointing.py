@@ -23,5 +23,5 @@ class Endpointing:
 
     def delay_ms(self, probability: float) -> float:
         """The delay for a turn that is complete with this probability (0..1): `max_ms` at 0, `min_ms` at 1."""
-        doubt = 1.0 - min(max(probability, 0.0), 1.0)
+        doubt = 1.0 - min(max(0.0, probability), 1.0)  # in this order, what is not a number counts as no evidence
         return self.min_ms + (self.max_ms - self.min_ms) * float(doubt**CURVE)

@@ -88,7 +88,7 @@ class ReplyReady:
 
 @dataclass(frozen=True, slots=True)
 class ReplyFailed:
-    """A reply came to nothing before any of it could be heard."""
+    """A reply came to nothing, or broke off: what is ready of it is all there will ever be."""
 
     at_ms: float
     reply: int

@@ -23,8 +23,8 @@ class TurnClock:
     pause_s: float = 0.0
     """From the last word until the pause was noticed and transcription began."""
     stt_s: float = 0.0
-    confirmed_s: float | None = None
-    """When the turn was decided to be over."""
+    decided_s: float | None = None
+    """When the turn was decided to be over, with its transcript or before it."""
 
 
 @dataclass(slots=True)
@@ -40,8 +40,8 @@ class ReplyClock:
 
 def turn_latency(turn: int, reply: int, spoken: TurnClock, made: ReplyClock, now_s: float) -> LatencyShown:
     """The account of a reply whose first audio is sent at `now_s`."""
-    confirmed_s = spoken.confirmed_s if spoken.confirmed_s is not None else now_s
-    endpointing = max(0.0, confirmed_s - spoken.last_voice_s)
+    decided_s = spoken.decided_s if spoken.decided_s is not None else now_s
+    endpointing = max(0.0, decided_s - spoken.last_voice_s)
     transcribed = spoken.pause_s + spoken.stt_s
     begins = transcribed if made.speculative else max(transcribed, endpointing)
     longest = max(endpointing, begins + made.llm_s + made.tts_s)

@@ -3,16 +3,18 @@
 An apology must be there when the synthesiser is what failed, so it is kept from the start.
 """
 
-import asyncio
 from collections import OrderedDict
+from contextlib import aclosing
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.conversation.patience import within
+from app.core.errors import ProviderError
 from app.tts.base import TextToSpeech
 
 CAPACITY = 64
-"""Phrases kept; one of a few seconds is about 200 kB."""
+"""Phrases remembered beside those that are kept; one of a few seconds is about 200 kB."""
 
 
 class Phrases:
@@ -21,30 +23,45 @@ class Phrases:
     def __init__(self, tts: TextToSpeech) -> None:
         self._tts = tts
         self._audio: OrderedDict[tuple[str, str | None], NDArray[np.int16]] = OrderedDict()
+        self._kept: set[tuple[str, str | None]] = set()
 
     @property
     def rate_hz(self) -> int:
         """Sampling rate of the audio."""
         return self._tts.rate_hz
 
+    async def keep(self, text: str, voice: str | None, *, timeout_s: float = 20.0) -> None:
+        """Have the phrase ready for as long as the process runs. Raises ProviderError when there is no audio for it."""
+        await self.audio(text, voice, timeout_s=timeout_s)
+        self._kept.add((text, voice))
+
     async def audio(self, text: str, voice: str | None, *, timeout_s: float = 20.0) -> NDArray[np.int16]:
         """The phrase in this voice, synthesised now if it is not kept yet.
 
         If that fails and the phrase is kept in another voice, that one is better than silence.
-        Raises ProviderError or TimeoutError when there is no audio at all.
+        Raises ProviderError when there is no audio at all.
         """
         key = (text, voice)
         if key not in self._audio:
             try:
-                async with asyncio.timeout(timeout_s):
-                    pieces = [piece async for piece in self._tts.speak(text, voice=voice)]
+                self._audio[key] = await within(timeout_s, "speech synthesiser", self._make(text, voice))
             except Exception:
                 for (kept, _), audio in self._audio.items():
                     if kept == text:
                         return audio
                 raise
-            self._audio[key] = np.concatenate(pieces) if pieces else np.zeros(0, np.int16)
-            if len(self._audio) > CAPACITY:
-                self._audio.popitem(last=False)
+            self._forget()
         self._audio.move_to_end(key)
         return self._audio[key]
+
+    async def _make(self, text: str, voice: str | None) -> NDArray[np.int16]:
+        async with aclosing(self._tts.speak(text, voice=voice)) as speech:
+            audio = np.concatenate([np.zeros(0, np.int16), *[piece async for piece in speech]])
+        if not len(audio):
+            raise ProviderError("The speech synthesiser made no sound for a phrase.")
+        return audio
+
+    def _forget(self) -> None:
+        """Make room: what was not asked for the longest goes."""
+        for key in [key for key in self._audio if key not in self._kept][:-CAPACITY]:
+            del self._audio[key]

@@ -6,11 +6,14 @@ words that were heard when a reply is cut off.
 """
 
 import asyncio
+import math
 from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from app.conversation.chunker import SPACELESS
 
 LEAD_MS = 200.0
 """How far sending runs ahead of listening."""
@@ -18,6 +21,8 @@ BACKLOG_MS = 15_000.0
 """Audio made but not yet sent; beyond this the reply waits (`has_room`)."""
 REPORT_GRACE_MS = 1500.0
 """How long the end of a reply waits for a listener whose own reports lag behind (a slow speaker, a jitter buffer)."""
+REPORT_LAG_MS = 200.0
+"""A listener is taken to have heard this much more than it reported, at most: reports come five times a second."""
 SPEECH_CHARACTERS_PER_S = 15.0
 """Speaking rate assumed for a chunk whose audio is not complete yet."""
 
@@ -30,6 +35,7 @@ class _Chunk:
     start: int
     samples: int = 0
     complete: bool = False
+    """Its audio is all there. The last chunk of a reply that broke off never is."""
 
 
 class Playout:
@@ -50,11 +56,15 @@ class Playout:
         self._heard_at_ms: float | None = None
         self._all_heard_at_ms: float | None = None
         self._reported: float | None = None
+        self._reported_at_ms = 0.0
 
     def begin_chunk(self, text: str) -> None:
-        """The audio added from now on speaks `text`."""
-        self._end_chunk()
+        """The audio added from now on speaks `text`, until `end_chunk`."""
         self._chunks.append(_Chunk(text, self._total))
+
+    def end_chunk(self) -> None:
+        """The text of the chunk has been spoken to its end."""
+        self._chunks[-1].complete = True
 
     def add(self, samples: NDArray[np.int16]) -> None:
         """Add audio (int16 mono [n] at the playout's rate) of the current chunk."""
@@ -66,7 +76,6 @@ class Playout:
 
     def finish(self) -> None:
         """All audio of the reply has been added."""
-        self._end_chunk()
         self.finished = True
 
     @property
@@ -99,9 +108,13 @@ class Playout:
             self.has_room.set()
         return taken[0] if len(taken) == 1 else np.concatenate(taken)
 
-    def report(self, played_ms: float) -> None:
-        """The listener says how much of the reply has left its speaker."""
-        self._reported = min(max(played_ms, self._reported or 0.0) * self.rate_hz / 1000, float(self._sent))
+    def report(self, played_ms: float, now_ms: float) -> None:
+        """The listener says how much of the reply has left its speaker. Never less than before, or more than was sent;
+        what is no number is ignored."""
+        if math.isnan(played_ms):
+            return
+        self._reported = min(max(played_ms * self.rate_hz / 1000, self._reported or 0.0), float(self._sent))
+        self._reported_at_ms = now_ms
 
     def is_over(self, now_ms: float) -> bool:
         """Everything has been heard: by the listener's own word, or by the clock."""
@@ -112,29 +125,37 @@ class Playout:
             return False
         if self._all_heard_at_ms is None:
             self._all_heard_at_ms = now_ms
-        if self._reported is None or self._reported >= self._sent - self.rate_hz // 50:
+        if self._reported is None or self._reported_all:
             return True
         return now_ms - self._all_heard_at_ms >= REPORT_GRACE_MS
 
     def heard_samples(self, now_ms: float) -> float:
         """How many samples the listener has heard: what was reported, else what the clock says."""
         self._advance(now_ms)
-        return self._heard if self._reported is None else min(self._heard, self._reported + self.rate_hz // 5)
+        if self._reported is None or self._reported_all:
+            return self._heard
+        since_ms = min(max(0.0, now_ms - self._reported_at_ms), REPORT_LAG_MS)
+        return min(self._heard, self._reported + since_ms * self.rate_hz / 1000)
 
     def heard_text(self, now_ms: float) -> str:
-        """The text up to the last word that was heard to its end."""
+        """The text up to the last word that was heard to its end: always a beginning of what the chunks hold."""
         heard = self.heard_samples(now_ms)
-        parts: list[str] = []
+        text = ""
         for chunk in self._chunks:
-            length = chunk.samples
-            if not chunk.complete:
-                length = max(length, int(len(chunk.text) / SPEECH_CHARACTERS_PER_S * self.rate_hz))
-            if heard >= chunk.start + length:
-                parts.append(chunk.text)
+            passed = heard - chunk.start
+            if chunk.complete and passed >= chunk.samples:
+                text += chunk.text
                 continue
-            parts.append(_words_up_to(chunk.text, (heard - chunk.start) / length))
-            break
-        return "".join(parts)
+            length = chunk.samples
+            if not chunk.complete:  # always more than is there, so that its last word is not taken for heard
+                length = max(length + 1, int(len(chunk.text) / SPEECH_CHARACTERS_PER_S * self.rate_hz))
+            return text + _words_up_to(chunk.text, min(passed, chunk.samples) / length)
+        return text
+
+    @property
+    def _reported_all(self) -> bool:
+        """The listener has reported the last of what was sent, but for 20 ms."""
+        return self._reported is not None and self._reported >= self._sent - self.rate_hz // 50
 
     def _advance(self, now_ms: float) -> None:
         """Listening goes on by itself until it has caught up with what was sent."""
@@ -143,16 +164,18 @@ class Playout:
             self._heard = min(float(self._sent), self._heard + passed)
         self._heard_at_ms = now_ms
 
-    def _end_chunk(self) -> None:
-        if self._chunks:
-            self._chunks[-1].complete = True
-
 
 def _words_up_to(text: str, share: float) -> str:
     """The whole words within this share (0..1) of the text's length, taken as the share of its time."""
     reach = int(len(text) * min(max(share, 0.0), 1.0))
     if reach >= len(text):
         return text
-    while reach > 0 and not (text[reach].isspace() and not text[reach - 1].isspace()):
+    while reach > 0 and not _ends_word(text, reach):
         reach -= 1
     return text[:reach]
+
+
+def _ends_word(text: str, position: int) -> bool:
+    """A word ends before this position. Scripts without spaces are taken character by character."""
+    before, after = text[position - 1], text[position]
+    return not before.isspace() and (after.isspace() or bool(SPACELESS.match(before)))

@@ -16,6 +16,7 @@ from app.audio.resample import StreamResampler
 from app.conversation.chunker import SpeechChunker, speakable
 from app.conversation.latency import ReplyClock
 from app.conversation.options import Options, Providers
+from app.conversation.patience import within
 from app.conversation.playout import Playout
 from app.core.errors import ProviderError
 from app.llm.base import Message
@@ -23,7 +24,7 @@ from app.llm.base import Message
 CHUNKS_AHEAD = 4
 """Chunks of text that may wait for the synthesiser."""
 
-T = TypeVar("T")
+T = TypeVar("T", str, NDArray[np.int16])
 
 
 class Reply:
@@ -46,16 +47,21 @@ class Reply:
         self.text = ""
         self.committed = False
         self.playing = False
+        self.held = False
         self.announced_end = False
-        self.broken: Exception | None = None
-        """What ended the reply early, after it had begun."""
         self.playout = Playout(rate_hz)
         self.clock = ReplyClock(speculative)
         self.task: asyncio.Task[None] | None = None
         self._work_s = work_s
         self._on_text = on_text
         self._on_ready = on_ready
-        self._ready = False
+        self._ready = self._stopped = False
+
+    def stop(self) -> None:
+        """Make no more of it."""
+        self._stopped = True
+        if self.task:
+            self.task.cancel()
 
     async def say(self, text: str, providers: Providers, options: Options) -> None:
         """Say fixed words. The text is there at once, whatever becomes of the audio.
@@ -64,86 +70,89 @@ class Reply:
         """
         self._add_text(text)
         started = self._work_s()
-        try:
-            audio = await providers.phrases.audio(text, options.voice, timeout_s=options.provider_timeout_s)
-        except TimeoutError:
-            raise ProviderError(
-                f"The speech synthesiser gave nothing within {options.provider_timeout_s:g} s."
-            ) from None
+        audio = await providers.phrases.audio(text, options.voice, timeout_s=options.provider_timeout_s)
         self.clock.tts_s = self._work_s() - started
+        converter = StreamConverter(providers.phrases.rate_hz, self.playout.rate_hz)
         self.playout.begin_chunk(text)
-        await self._add_phrase(audio, providers.phrases.rate_hz)
+        self._add_audio(np.concatenate((await converter.push(audio), await converter.flush())))
+        self.playout.end_chunk()
         self.playout.finish()
 
     async def answer(self, messages: Sequence[Message], providers: Providers, options: Options) -> None:
-        """Answer `messages`. A failure after the first chunk ends the reply with the apology, and is kept in `broken`.
+        """Answer `messages`.
 
-        Raises ProviderError when the reply came to nothing before that.
+        Raises ProviderError when the reply came to nothing, or broke off; what was ready by then can still be played.
         """
         chunks: asyncio.Queue[str | None] = asyncio.Queue(CHUNKS_AHEAD)
+        failure: Exception | None = None
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._generate(messages, chunks, providers, options))
+                generating = group.create_task(self._generate(messages, chunks, providers, options))
                 group.create_task(self._speak(chunks, providers, options))
+            failure = generating.result()
         except ExceptionGroup as failures:
             failure = _first(failures)
-            if not self._ready:
-                raise failure from None
-            self.broken = failure
-        if not self._ready:
-            raise self.broken or ProviderError("The language model gave no words to say.")
-        if self.broken:
-            await self._apologise(providers, options)
         self.playout.finish()
+        if failure or not self._ready:
+            raise failure or ProviderError("The language model gave no words to say.")
 
     async def _generate(
         self, messages: Sequence[Message], chunks: asyncio.Queue[str | None], providers: Providers, options: Options
-    ) -> None:
+    ) -> Exception | None:
+        """Returns what ended the text early, if anything did: what was there before can still be said."""
         chunker = SpeechChunker()
         started = self._work_s()
-        pieces = providers.llm.reply(messages, max_tokens=options.reply_max_tokens)
+        failure: Exception | None = None
+        given = 0
+
+        async def give(pieces: list[str]) -> None:
+            nonlocal given
+            for piece in pieces:
+                if not given:
+                    self.clock.llm_s = self._work_s() - started
+                given += 1
+                await chunks.put(piece)
+
+        words = providers.llm.reply(messages, max_tokens=options.reply_max_tokens)
         try:
-            async for piece in _each(pieces, options.provider_timeout_s, "language model"):
-                text = piece if self.text else piece.lstrip()
-                self._add_text(text)
-                for chunk in chunker.push(text):
-                    self.clock.llm_s = self.clock.llm_s or self._work_s() - started
-                    await chunks.put(chunk)
-            for chunk in chunker.flush():
-                self.clock.llm_s = self.clock.llm_s or self._work_s() - started
-                await chunks.put(chunk)
-        except Exception as failure:  # what is already there can still be said
-            if not self.clock.llm_s:
+            async with aclosing(_each(words, options.provider_timeout_s, "language model")) as stream:
+                async for piece in stream:
+                    if self._stopped:  # a provider may have taken our cancellation for an end of its own
+                        return None
+                    text = piece if self.text else piece.lstrip()
+                    self._add_text(text)
+                    await give(chunker.push(text))
+        except Exception as error:
+            if self._stopped or not given:
                 raise
-            self.broken = failure
+            failure = error
+        await give(chunker.flush())
         await chunks.put(None)
+        return failure
 
     async def _speak(self, chunks: asyncio.Queue[str | None], providers: Providers, options: Options) -> None:
-        while (chunk := await chunks.get()) is not None:
-            self.playout.begin_chunk(chunk)
-            words = speakable(chunk)
-            if not words:
-                continue
-            started = self._work_s()
-            converter = StreamConverter(providers.tts.rate_hz, self.playout.rate_hz)
-            speech = providers.tts.speak(words, voice=options.voice)
-            async for samples in _each(speech, options.provider_timeout_s, "speech synthesiser"):
+        try:
+            while (chunk := await chunks.get()) is not None and not self._stopped:
+                self.playout.begin_chunk(chunk)
+                if words := speakable(chunk):
+                    await self._speak_chunk(words, providers, options)
+                self.playout.end_chunk()
+        finally:
+            self._stopped = True
+
+    async def _speak_chunk(self, words: str, providers: Providers, options: Options) -> None:
+        started = self._work_s()
+        converter = StreamConverter(providers.tts.rate_hz, self.playout.rate_hz)
+        speech = providers.tts.speak(words, voice=options.voice)
+        async with aclosing(_each(speech, options.provider_timeout_s, "speech synthesiser")) as stream:
+            async for samples in stream:
+                if self._stopped:
+                    return
                 if not self._ready:
                     self.clock.tts_s = self._work_s() - started
                 self._add_audio(await converter.push(samples))
                 await self.playout.has_room.wait()
-            self._add_audio(await converter.flush())
-
-    async def _apologise(self, providers: Providers, options: Options) -> None:
-        text = " " + options.apology
-        self._add_text(text)
-        self.playout.begin_chunk(text)
-        audio = await providers.phrases.audio(options.apology, options.voice, timeout_s=options.provider_timeout_s)
-        await self._add_phrase(audio, providers.phrases.rate_hz)
-
-    async def _add_phrase(self, audio: NDArray[np.int16], rate_hz: int) -> None:
-        converter = StreamConverter(rate_hz, self.playout.rate_hz)
-        self._add_audio(np.concatenate((await converter.push(audio), await converter.flush())))
+        self._add_audio(await converter.flush())
 
     def _add_text(self, text: str) -> None:
         if text:
@@ -175,17 +184,17 @@ class StreamConverter:
 
 
 async def _each(stream: AsyncGenerator[T, None], timeout_s: float, who: str) -> AsyncGenerator[T, None]:
-    """The items of `stream`; ProviderError when the next one takes longer than `timeout_s`."""
+    """The items of `stream` that hold anything; ProviderError when the next one takes longer than `timeout_s`."""
     async with aclosing(stream):
-        while True:
-            try:
-                async with asyncio.timeout(timeout_s):
-                    item = await anext(stream)
-            except StopAsyncIteration:
-                return
-            except TimeoutError:
-                raise ProviderError(f"The {who} gave nothing for {timeout_s:g} s.") from None
+        while (item := await within(timeout_s, who, _next(stream))) is not None:
             yield item
+
+
+async def _next(stream: AsyncGenerator[T, None]) -> T | None:
+    async for item in stream:
+        if len(item):
+            return item
+    return None
 
 
 def _first(failures: ExceptionGroup[Exception]) -> Exception:

@@ -20,13 +20,14 @@ from app.conversation import messages as msg
 from app.conversation.ear import Ear
 from app.conversation.hearing import SpeechGate
 from app.conversation.history import History
-from app.conversation.latency import TurnClock, turn_latency
+from app.conversation.latency import TurnClock
 from app.conversation.metronome import Metronome
+from app.conversation.mouth import Mouth
 from app.conversation.options import Options, Providers
-from app.conversation.reply import Reply
+from app.conversation.patience import within
 from app.conversation.turn_state import State
 from app.conversation.turns import TurnTaking
-from app.core.errors import AhoyError, OverloadedError
+from app.core.errors import AhoyError
 
 RATE_HZ = 16_000
 log = logging.getLogger(__name__)
@@ -58,18 +59,31 @@ class Conversation:
             self._buffer,
             SpeechGate(sustained_ms=options.barge_in_ms, pause_ms=options.pause_ms),
             client_silence_ms=options.client_silence_ms,
+            timeout_s=options.provider_timeout_s,
             now_s=self._now_s,
             on_event=self._dispatch,
             on_time=self._fire_timers,
         )
+        self._mouth = Mouth(
+            RATE_HZ,
+            providers,
+            options,
+            self._history,
+            metronome,
+            outlet,
+            clock_ms=lambda: self.ear.clock_ms,
+            spawn=self._spawn,
+            on_event=self._dispatch,
+            on_failure=self._failed,
+        )
         self._events: deque[ev.Event] = deque()
         self._dispatching = False
         self._timers: dict[ev.Timer, float] = {}
+        self._over = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._pause_tasks: list[asyncio.Task[None]] = []
         self._side_task: asyncio.Task[None] | None = None
-        self._reply: Reply | None = None
         self._spoken = TurnClock(self._now_s())
         self._covered_ms = 0.0
 
@@ -83,10 +97,8 @@ class Conversation:
     @property
     def busy(self) -> bool:
         """Something is being worked on that will change the conversation without anyone saying anything."""
-        if not self.ear.idle:
-            return True
-        resting = self._reply.task if self._reply and not self._reply.playout.has_room.is_set() else None
-        return any(task is not resting and not task.done() for task in self._tasks)
+        resting = self._mouth.resting
+        return not self.ear.idle or any(task is not resting and not task.done() for task in self._tasks)
 
     def hear(self, samples: NDArray[np.int16]) -> None:
         """Audio from the user: int16 mono 16 kHz [n]. Ignored while muted."""
@@ -94,8 +106,9 @@ class Conversation:
 
     def type(self, text: str) -> None:
         """A typed turn."""
-        self._spoken = TurnClock(self._now_s())
-        self._dispatch(ev.Typed(self.ear.clock_ms, text))
+        if text.strip():
+            self._spoken = TurnClock(self._now_s())
+            self._dispatch(ev.Typed(self.ear.clock_ms, text))
 
     def interrupt(self) -> None:
         """The user wants the reply to stop."""
@@ -103,8 +116,7 @@ class Conversation:
 
     def played(self, reply: int, played_ms: float) -> None:
         """The listener has heard this much of the reply. Reports about other replies are late and ignored."""
-        if self._reply and self._reply.number == reply and self._reply.playing:
-            self._reply.playout.report(played_ms)
+        self._mouth.played(reply, played_ms)
 
     def mute(self, muted: bool) -> None:
         """The user turned the microphone off or on; off, it counts as silence."""
@@ -114,10 +126,14 @@ class Conversation:
         """End the conversation; `run` returns soon and nothing more is told or played."""
         if self.reason:
             return
-        self._keep_reply(interrupted=True)
-        self._dispatch(ev.Ended(self.ear.clock_ms))
-        self.reason = reason
-        self.ear.close()
+        try:
+            self._mouth.close(interrupted=True)
+        finally:
+            self.reason = reason
+            self._turns.handle(ev.Ended(self.ear.clock_ms))
+            self._events.clear()
+            self.ear.close()
+            self._over.set()
 
     async def run(self) -> str:
         """Hold the conversation until it ends; returns why. Cancelling it ends the conversation too."""
@@ -125,28 +141,31 @@ class Conversation:
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                self._dispatch(ev.Started(self.ear.clock_ms, self._options.greeting))
-                await self._listen()
-                for task in self._tasks:
-                    task.cancel()
+                listening = group.create_task(self._listen())
+                try:
+                    self._dispatch(ev.Started(self.ear.clock_ms, self._options.greeting))
+                    await self._over.wait()
+                finally:
+                    self.end("failed")
+                    for task in (listening, *self._tasks):
+                        task.cancel()
         finally:
             self._metronome.remove(key)
-            self.end("failed")
-            self._group = None
         return self.reason
 
     async def _listen(self) -> None:
         try:
             await self.ear.listen()
-        except AhoyError as error:
-            self._trouble(error, fatal=True)
-            self.end("failed")
+        except Exception as error:
+            self._break_off(error)
 
     def _tick(self) -> None:
         """Called by the metronome: silence passes, and what is due is sent."""
-        self.ear.tick()
-        if self._reply and self._reply.playing:
-            self._send(self._reply)
+        try:
+            self.ear.tick()
+            self._mouth.tick()
+        except Exception as error:
+            self._break_off(error)
 
     def _fire_timers(self) -> None:
         """The audio clock has moved."""
@@ -158,15 +177,20 @@ class Conversation:
     # --- deciding
 
     def _dispatch(self, event: ev.Event) -> None:
-        """Let turns.py decide about the event and do what it says. Events that arise meanwhile wait their turn."""
+        """Let turns.py decide about the event and do what it says. Events that arise meanwhile, or before the
+        conversation runs, wait their turn; after the end there are none."""
+        if self.reason:
+            return
         self._events.append(event)
-        if self._dispatching:
+        if self._dispatching or self._group is None:
             return
         self._dispatching = True
         try:
             while self._events:
                 for action in self._turns.handle(self._events.popleft()):
                     self._carry_out(action)
+        except Exception as error:  # a defect: better no conversation than one that does not answer
+            self._break_off(error)
         finally:
             self._dispatching = False
 
@@ -189,38 +213,50 @@ class Conversation:
             case act.ScorePause(_, pause):
                 self._pause_tasks.append(self._spawn(self._score, pause))
             case act.AbandonPause():
-                self._abandon_pause()
+                self._stop_pause()
             case act.TranscribePartial(turn, said):
                 self._side(self._transcribe_partial, turn, said)
             case act.ShowPartial(turn, text):
                 self._tell(msg.TranscriptShown(turn, text, final=False))
+            case act.KeepPart(turn, text):
+                self._use_audio()
+                self._tell(msg.TranscriptShown(turn, text, final=False))
+            case act.EndTurn():
+                self._spoken.decided_s = self._now_s()
             case act.ConfirmTurn(turn, text):
                 self._confirm(turn, text)
             case act.ReopenTurn(turn):
                 self._tell(msg.TurnReopened(turn))
             case act.DropTurn(turn):
+                self._stop_pause()
                 self._tell(msg.TranscriptShown(turn, "", final=True))
-            case act.StartReply(number, turn, text, speculative):
-                reply = self._new_reply(number, turn, speculative=speculative)
-                context = self._history.context(turn, text)
-                reply.task = self._spawn(self._make, reply, reply.answer, context)
-            case act.Say(number, turn, text):
-                self._say(number, turn, text)
-            case act.Apologise(number, turn):
-                self._say(number, turn, self._options.apology)
-            case act.CommitReply(number):
-                self._commit(number)
-            case act.DiscardReply() | act.Stop():
-                self._keep_reply(interrupted=True)
-            case act.Finish():
-                self._keep_reply(interrupted=False)
-            case act.Play(number):
-                self._play(number)
-            case act.Hold(number) | act.Resume(number):
-                if self._reply and self._reply.playing:
-                    self._tell(msg.AudioHeld(number, held=isinstance(action, act.Hold)))
             case act.EndConversation(reason):
                 self.end(reason)
+            case _:
+                self._carry_out_reply(action)
+
+    def _carry_out_reply(self, action: act.Action) -> None:
+        match action:
+            case act.StartReply(number, turn, text, speculative):
+                self._stop_side()
+                self._mouth.answer(number, turn, self._history.context(turn, text), speculative=speculative)
+            case act.Say(number, turn, text):
+                self._mouth.say(number, turn, text)
+            case act.Apologise(number, turn):
+                self._mouth.say(number, turn, self._options.apology)
+            case act.CommitReply():
+                self._mouth.commit()
+            case act.DiscardReply() | act.Stop():
+                self._mouth.close(interrupted=True)
+            case act.Finish():
+                self._mouth.close(interrupted=False)
+            case act.Play():
+                self._mouth.play(self._spoken)
+            case act.Hold():
+                self._mouth.hold(True)
+            case act.Resume():
+                self._mouth.hold(False)
+                self._spoken.decided_s = self._now_s()  # until now the turn might have gone on
 
     # --- the user's turn
 
@@ -229,132 +265,62 @@ class Conversation:
         self._covered_ms = self.ear.clock_ms
         last_voice_s = self.ear.last_voice_s()
         self._spoken = TurnClock(last_voice_s, pause_s=max(0.0, self._now_s() - last_voice_s))
-        self._pause_tasks.append(self._spawn(self._understand, pause, self._buffer.peek()))
+        self._pause_tasks.append(self._spawn(self._understand, pause, self._buffer.peek(), self._spoken))
 
-    async def _understand(self, pause: int, audio: NDArray[np.int16]) -> None:
-        spoken = self._spoken
+    async def _understand(self, pause: int, audio: NDArray[np.int16], spoken: TurnClock) -> None:
         started = self._metronome.work_s()
+        work = self._providers.stt.transcribe(audio, language=self._options.language)
         try:
-            async with asyncio.timeout(self._options.provider_timeout_s):
-                transcript = await self._providers.stt.transcribe(audio, language=self._options.language)
+            transcript = await within(self._options.provider_timeout_s, "speech recogniser", work)
         except Exception as error:
-            self._failed("speech recognition", error)
+            self._pause_failed(error)
             self._dispatch(ev.TranscriptionFailed(self.ear.clock_ms, pause))
             return
         spoken.stt_s = self._metronome.work_s() - started
         self._dispatch(ev.Transcribed(self.ear.clock_ms, pause, transcript.text))
 
     async def _score(self, pause: int) -> None:
+        work = self._providers.turn.score(self._buffer.peek())
         try:
-            async with asyncio.timeout(self._options.provider_timeout_s):
-                probability = await self._providers.turn.score(self._buffer.peek())
+            probability = await within(self._options.provider_timeout_s, "turn model", work)
         except Exception as error:
-            self._failed("turn detection", error)
+            self._pause_failed(error)
             probability = 0.5
         self._dispatch(ev.PauseScored(self.ear.clock_ms, pause, probability))
 
     async def _transcribe_partial(self, turn: int, said: str) -> None:
+        work = self._providers.stt.transcribe(self._buffer.peek(), language=self._options.language, partial=True)
         try:
-            transcript = await self._providers.stt.transcribe(
-                self._buffer.peek(), language=self._options.language, partial=True
-            )
-        except OverloadedError:
-            return  # partial transcripts are the first thing to go without when there is much to do
+            transcript = await within(self._options.provider_timeout_s, "speech recogniser", work)
+        except Exception as error:  # they are only nice to have; what is really broken shows when the turn is over
+            log.debug("%s: no partial transcript: %s", self.name, type(error).__name__)
+            return
         if transcript.text and self._turns.state is State.HEARING and self._turns.turn == turn:
             self._tell(msg.TranscriptShown(turn, f"{said} {transcript.text}".strip(), final=False))
 
     async def _warm(self, turn: int) -> None:
         await self._providers.llm.warm(self._history.context(turn, ""))
 
-    def _abandon_pause(self) -> None:
+    def _stop_pause(self) -> None:
         for task in self._pause_tasks:
             task.cancel()
         self._pause_tasks.clear()
 
-    def _confirm(self, turn: int, text: str) -> None:
-        self._spoken.confirmed_s = self._now_s()
-        self._abandon_pause()
+    def _pause_failed(self, error: Exception) -> None:
+        if asyncio.current_task() in self._pause_tasks:  # what was given up may end as it likes
+            self._failed(error)
+
+    def _use_audio(self) -> None:
+        self._stop_pause()
         self._buffer.consume(until_ms=self._covered_ms)
+
+    def _confirm(self, turn: int, text: str) -> None:
+        if self._spoken.decided_s is None:
+            self._spoken.decided_s = self._now_s()
+        self._use_audio()
         if text:
             self._history.user_said(turn, text)
-            self._tell(msg.TranscriptShown(turn, text, final=True))
-
-    # --- the reply
-
-    def _new_reply(self, number: int, turn: int, *, speculative: bool = False) -> Reply:
-        self._stop_side()
-        reply = Reply(
-            number,
-            turn,
-            rate_hz=RATE_HZ,
-            speculative=speculative,
-            work_s=self._metronome.work_s,
-            on_text=lambda text: self._show_text(reply, text),
-            on_ready=lambda: self._dispatch(ev.ReplyReady(self.ear.clock_ms, number)),
-        )
-        self._reply = reply
-        return reply
-
-    def _say(self, number: int, turn: int, text: str) -> None:
-        reply = self._new_reply(number, turn)
-        reply.task = self._spawn(self._make, reply, reply.say, text)
-
-    async def _make(self, reply: Reply, how: Callable[..., Coroutine[Any, Any, None]], what: object) -> None:
-        try:
-            await how(what, self._providers, self._options)
-        except Exception as error:
-            self._failed("reply", error)
-            self._dispatch(ev.ReplyFailed(self.ear.clock_ms, reply.number))
-        if reply.broken:
-            self._failed("reply", reply.broken)
-
-    def _show_text(self, reply: Reply, text: str) -> None:
-        if reply.committed and reply is self._reply:
-            self._tell(msg.ReplyText(reply.turn, reply.number, text))
-
-    def _commit(self, number: int) -> None:
-        reply = self._reply
-        if reply and reply.number == number:
-            reply.committed = True
-            if reply.text:
-                self._show_text(reply, reply.text)
-
-    def _play(self, number: int) -> None:
-        reply = self._reply
-        if reply is None or reply.number != number:
-            return
-        reply.playing = True
-        self._tell(msg.AudioStarted(reply.turn, number))
-        started_s = self._now_s()
-        self._send(reply)
-        self._tell(turn_latency(reply.turn, number, self._spoken, reply.clock, started_s))
-
-    def _send(self, reply: Reply) -> None:
-        now_ms = self._now_s() * 1000
-        samples = reply.playout.due(now_ms)
-        if samples is not None and not self.reason:
-            self._outlet.play(samples)
-        if reply.playout.all_sent and not reply.announced_end:
-            reply.announced_end = True
-            self._tell(msg.AudioEnded(reply.number, reply.playout.duration_ms))
-        if reply.playout.is_over(now_ms):
-            reply.playing = False
-            self._dispatch(ev.PlayoutFinished(self.ear.clock_ms, reply.number))
-
-    def _keep_reply(self, *, interrupted: bool) -> None:
-        """The reply is over: what was heard of it goes into history, the rest is forgotten."""
-        reply, self._reply = self._reply, None
-        if reply is None:
-            return
-        if reply.task:
-            reply.task.cancel()
-        audible = reply.playing or not interrupted
-        heard = reply.playout.heard_text(self._now_s() * 1000) if audible else ""
-        if reply.playing and interrupted:
-            self._tell(msg.AudioCleared(reply.number))
-        self._history.assistant_said(reply.turn, heard)
-        if reply.committed:
-            self._tell(msg.ReplyDone(reply.turn, reply.number, reply.text, heard, interrupted))
+        self._tell(msg.TranscriptShown(turn, text, final=True))
 
     # --- tasks
 
@@ -370,7 +336,7 @@ class Conversation:
         try:
             await work(*what)
         except Exception as error:
-            self._failed("conversation", error)
+            self._failed(error)
 
     def _side(self, work: Callable[..., Coroutine[Any, Any, None]], *what: object) -> None:
         """Work that is nice to have, one at a time: it makes room for what the user waits for."""
@@ -382,19 +348,17 @@ class Conversation:
             self._side_task.cancel()
             self._side_task = None
 
-    def _failed(self, what: str, error: Exception) -> None:
-        if isinstance(error, TimeoutError):
-            error = AhoyError(
-                f"The {what} gave nothing within {self._options.provider_timeout_s:g} s.", code="provider_failed"
-            )
+    def _failed(self, error: Exception, *, fatal: bool = False) -> None:
         if not isinstance(error, AhoyError):  # a defect of ours or of a library: the trace is for us, not for the user
-            log.error("%s: the %s failed", self.name, what, exc_info=error)
-            error = AhoyError(f"The {what} failed; the server's log says why.")
-        self._trouble(error)
-
-    def _trouble(self, error: AhoyError, *, fatal: bool = False) -> None:
+            log.error("%s: a defect", self.name, exc_info=error)
+            error = AhoyError("Something failed inside the server; its log says what.")
         log.warning("%s: %s: %s", self.name, error.code, error.message)
         self._tell(msg.Trouble(error.code, error.message, fatal=fatal))
+
+    def _break_off(self, error: Exception) -> None:
+        """The conversation cannot go on."""
+        self._failed(error, fatal=True)
+        self.end("failed")
 
     def _tell(self, message: msg.Message) -> None:
         if not self.reason:

@@ -48,6 +48,8 @@ class Pause:
     """The turn is over; only the transcript is awaited."""
     forced: bool = False
     """Over for another reason than silence: a voice does not take it back."""
+    more_until_ms: float | None = None
+    """Someone spoke on after a forced end, and fell silent here; the transcript will not have it."""
     text: str | None = None
     """The transcript; None while it is awaited."""
     failed: bool = False
@@ -61,6 +63,13 @@ class Reply:
     turn: int
     fixed: bool = False
     """Fixed words (greeting, apology): there is nothing to fall back on."""
+    after_all: bool = False
+    """Says something to a turn that was answered already (the apology for an answer that broke off)."""
     ready: bool = False
     failed: bool = False
     audible: bool = False
+
+    @property
+    def owed(self) -> bool:
+        """Its turn still waits for an answer: words that come now belong to that turn."""
+        return self.turn > 0 and not self.after_all and not self.audible

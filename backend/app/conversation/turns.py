@@ -9,6 +9,9 @@ No asyncio, no audio, no clock, no I/O: `TurnTaking.handle` takes an event and r
 4. After the end nothing is decided any more.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from app.conversation import actions as act
 from app.conversation import events as ev
 from app.conversation.events import Timer
@@ -41,41 +44,8 @@ class TurnTaking:
         if self.state is State.ENDED:
             return []
         self._actions = []
-        self._react(event)
+        _REACTIONS[type(event)](self, event)
         return self._actions
-
-    def _react(self, event: ev.Event) -> None:
-        match event:
-            case ev.Started():
-                self._started(event)
-            case ev.SpeechStarted():
-                self._speech_started(event)
-            case ev.SpeechSustained():
-                self._speech_sustained(event)
-            case ev.SpeechPaused():
-                self._speech_paused(event)
-            case ev.PauseScored():
-                self._pause_scored(event)
-            case ev.Transcribed():
-                self._transcribed(event)
-            case ev.TranscriptionFailed():
-                self._transcription_failed(event)
-            case ev.ReplyReady():
-                self._reply_ready(event)
-            case ev.ReplyFailed():
-                self._reply_failed(event)
-            case ev.PlayoutFinished():
-                self._playout_finished(event)
-            case ev.Typed():
-                self._typed_turn(event)
-            case ev.Interrupted():
-                self._interrupted(event)
-            case ev.BufferFull():
-                self._buffer_full(event)
-            case ev.TimerFired():
-                self._timer_fired(event)
-            case ev.Ended():
-                self.state = State.ENDED
 
     # --- the user's voice
 
@@ -96,8 +66,7 @@ class TurnTaking:
             self._take_back_pause()
             self._hear(event.at_ms)
         elif self.state in {State.REPLYING, State.SPEAKING}:
-            self._do(act.BeginUtterance(event.onset_ms), act.Hold(self._the_reply.number))
-            self.state = State.HELD
+            self._hold(event.onset_ms)
 
     def _speech_sustained(self, event: ev.SpeechSustained) -> None:
         self._voice = self._sustained = True
@@ -109,27 +78,32 @@ class TurnTaking:
             self._barge_in(event.at_ms)
 
     def _barge_in(self, at_ms: float) -> None:
-        """The user speaks over a reply: it stops. If nothing of it was audible yet, the user's turn just goes on."""
-        reply = self._the_reply
-        answered = reply.audible or reply.turn == 0
+        """The user speaks over a reply: it stops. If the user's turn was not answered yet, it just goes on."""
+        owed = self._the_reply.owed
         self._end_reply()
-        if answered:
-            self._open_turn(at_ms)
-        else:
+        if owed:
             self._do(act.ReopenTurn(self.turn))
             self._hear(at_ms)
+        else:
+            self._open_turn(at_ms)
 
     def _speech_paused(self, event: ev.SpeechPaused) -> None:
+        spoke = self._voice and self._sustained
         self._voice = self._sustained = False
         if self.state is State.HEARING:
-            self._begin_pause(event.last_voice_ms)
-            self._do(act.ShowSpeech(self.turn, speaking=False), act.ScorePause(self.turn, self._the_pause.number))
-            self._set(Timer.ENDPOINT, event.last_voice_ms + self.rules.endpointing.max_ms)
+            self._fall_silent(event.last_voice_ms)
         elif self.state is State.HELD:
             reply = self._the_reply
             self._do(act.ForgetUtterance(), act.Resume(reply.number))
             self.state = State.SPEAKING if reply.audible else State.REPLYING
             self._play_if_ready()
+        elif self._pause and self._pause.forced and spoke and event.last_voice_ms > self._pause.last_voice_ms:
+            self._pause.more_until_ms = event.last_voice_ms
+
+    def _fall_silent(self, last_voice_ms: float) -> None:
+        self._begin_pause(last_voice_ms)
+        self._do(act.ShowSpeech(self.turn, speaking=False), act.ScorePause(self.turn, self._the_pause.number))
+        self._set(Timer.ENDPOINT, last_voice_ms + self.rules.endpointing.max_ms)
 
     def _buffer_full(self, event: ev.BufferFull) -> None:
         """The utterance cannot grow any more: the turn is taken as it is, so that nothing of it is lost."""
@@ -146,6 +120,8 @@ class TurnTaking:
         self._pause = Pause(self._pauses, last_voice_ms, over=over, forced=forced)
         self._cancel(Timer.PARTIAL)
         self._do(act.Transcribe(self.turn, self._pauses))
+        if over:
+            self._do(act.EndTurn(self.turn))
         self.state = State.PAUSED
 
     def _take_back_pause(self) -> None:
@@ -184,7 +160,7 @@ class TurnTaking:
 
     def _transcription_failed(self, event: ev.TranscriptionFailed) -> None:
         pause = self._pause
-        if pause is None or pause.number != event.pause or pause.text is not None:
+        if pause is None or pause.number != event.pause or pause.text is not None or pause.failed:
             return
         pause.failed = True
         if pause.over:
@@ -194,6 +170,7 @@ class TurnTaking:
         pause = self._the_pause
         pause.over = True
         self._cancel(Timer.ENDPOINT, Timer.RESCORE)
+        self._do(act.EndTurn(self.turn))
         if pause.text is not None or pause.failed:
             self._confirm(at_ms)
 
@@ -203,6 +180,9 @@ class TurnTaking:
         text, failed = self._turn_text(), pause.failed
         self._pause = None
         self._said, self._typed = text, ""
+        if (self._voice and self._sustained) or pause.more_until_ms is not None:
+            self._go_on(pause, at_ms)
+            return
         if not text and not failed:
             self._do(act.ForgetUtterance(), act.DropTurn(self.turn))
             self._listen(at_ms)
@@ -212,11 +192,17 @@ class TurnTaking:
             self._apologise()
         else:
             self._answer(text)
-        if self._voice and self.state is State.REPLYING:  # a forced end: the user is still speaking
-            self._do(act.BeginUtterance(pause.last_voice_ms), act.Hold(self._the_reply.number))
-            self.state = State.HELD
-            if self._sustained:
-                self._barge_in(at_ms)
+        if self._voice and self.state is State.REPLYING:  # a voice has just begun
+            self._hold(pause.last_voice_ms)
+
+    def _go_on(self, pause: Pause, at_ms: float) -> None:
+        """The end was forced, but the user spoke on: the turn is not over after all."""
+        if self._reply:
+            self._end_reply()
+        self._do(act.KeepPart(self.turn, self._said), act.BeginUtterance(pause.last_voice_ms))
+        self._hear(at_ms)
+        if not self._voice:
+            self._fall_silent(pause.more_until_ms or at_ms)
 
     # --- the reply
 
@@ -229,10 +215,10 @@ class TurnTaking:
         if not self._voice:
             self._play_if_ready()
 
-    def _apologise(self) -> None:
+    def _apologise(self, *, after_all: bool = False) -> None:
         if self._reply:
             self._end_reply()
-        reply = self._new_reply(self.turn, fixed=True)
+        reply = self._new_reply(self.turn, fixed=True, after_all=after_all)
         self._do(act.Apologise(reply.number, self.turn), act.CommitReply(reply.number))
         self.state = State.REPLYING
 
@@ -250,33 +236,47 @@ class TurnTaking:
 
     def _reply_failed(self, event: ev.ReplyFailed) -> None:
         reply = self._reply
-        if reply is None or reply.number != event.reply or reply.audible:
+        if reply is None or reply.number != event.reply:
             return
-        if self.state is State.PAUSED:  # not committed yet: the user may still go on
+        if reply.audible or self.state is State.PAUSED:  # there is more to hear, or the user may still go on
             reply.failed = True
         elif reply.fixed:  # even the apology cannot be spoken: it was shown, and that was the answer
-            self._do(act.Finish(reply.number))
+            self._finish_reply()
             self._after_reply(event.at_ms)
         else:
             held = self.state is State.HELD
             self._apologise()
             if held:
-                self.state = State.HELD
+                self._hold(event.at_ms)
 
     def _playout_finished(self, event: ev.PlayoutFinished) -> None:
         reply = self._reply
         if reply is None or reply.number != event.reply or not reply.audible:
             return
-        self._do(act.Finish(reply.number))
-        self._after_reply(event.at_ms)
+        self._finish_reply()
+        if reply.failed and not reply.fixed and self.state is State.SPEAKING:  # it broke off
+            self._apologise(after_all=True)
+        else:
+            self._after_reply(event.at_ms)
 
     def _after_reply(self, at_ms: float) -> None:
-        """The reply is over; if someone began to speak over it, it is their turn now."""
-        self._reply = None
+        """If someone began to speak over the reply, it is their turn now."""
         if self.state is State.HELD:
             self._open_turn(at_ms)
         else:
             self._listen(at_ms)
+
+    def _hold(self, onset_ms: float) -> None:
+        """Someone may be interrupting."""
+        self._do(act.BeginUtterance(onset_ms), act.Hold(self._the_reply.number))
+        self.state = State.HELD
+
+    def _finish_reply(self) -> None:
+        reply = self._the_reply
+        if self.state is State.HELD:
+            self._do(act.Resume(reply.number))
+        self._do(act.Finish(reply.number))
+        self._reply = None
 
     def _end_reply(self) -> None:
         """Silence the reply, or forget it if nothing of it was audible."""
@@ -296,7 +296,7 @@ class TurnTaking:
             return
         if self.state is State.HELD:
             self._do(act.ForgetUtterance())
-        goes_on = self._reply is not None and not self._reply.audible and self._reply.turn > 0
+        goes_on = self._reply is not None and self._reply.owed
         if self._reply:
             self._end_reply()
         if goes_on:
@@ -345,6 +345,9 @@ class TurnTaking:
             self._do(act.EndConversation("idle"))
             self.state = State.ENDED
 
+    def _ended(self, _: ev.Ended) -> None:
+        self.state = State.ENDED
+
     # --- small steps
 
     def _open_turn(self, at_ms: float) -> None:
@@ -367,9 +370,9 @@ class TurnTaking:
         if self.rules.idle_ms:
             self._set(Timer.IDLE, at_ms + self.rules.idle_ms)
 
-    def _new_reply(self, turn: int, *, fixed: bool = False) -> Reply:
+    def _new_reply(self, turn: int, *, fixed: bool = False, after_all: bool = False) -> Reply:
         self._replies += 1
-        self._reply = Reply(self._replies, turn, fixed=fixed)
+        self._reply = Reply(self._replies, turn, fixed=fixed, after_all=after_all)
         return self._reply
 
     @property
@@ -404,3 +407,22 @@ class TurnTaking:
 
 def _join(before: str, after: str) -> str:
     return f"{before} {after}".strip() if before and after else before or after
+
+
+_REACTIONS: dict[type[ev.Event], Callable[[TurnTaking, Any], None]] = {
+    ev.Started: TurnTaking._started,
+    ev.SpeechStarted: TurnTaking._speech_started,
+    ev.SpeechSustained: TurnTaking._speech_sustained,
+    ev.SpeechPaused: TurnTaking._speech_paused,
+    ev.PauseScored: TurnTaking._pause_scored,
+    ev.Transcribed: TurnTaking._transcribed,
+    ev.TranscriptionFailed: TurnTaking._transcription_failed,
+    ev.ReplyReady: TurnTaking._reply_ready,
+    ev.ReplyFailed: TurnTaking._reply_failed,
+    ev.PlayoutFinished: TurnTaking._playout_finished,
+    ev.Typed: TurnTaking._typed_turn,
+    ev.Interrupted: TurnTaking._interrupted,
+    ev.BufferFull: TurnTaking._buffer_full,
+    ev.TimerFired: TurnTaking._timer_fired,
+    ev.Ended: TurnTaking._ended,
+}

@@ -1,0 +1,150 @@
+"""The speaking half of a conversation: replies are made, played in step with time, and what was heard of them is kept.
+
+There is one reply at a time. Nothing of it is shown before it is committed, nothing of it is heard before it is played.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from app.conversation import messages as msg
+from app.conversation.events import Event, PlayoutFinished, ReplyFailed, ReplyReady
+from app.conversation.history import History
+from app.conversation.latency import TurnClock, turn_latency
+from app.conversation.metronome import Metronome
+from app.conversation.options import Options, Providers
+from app.conversation.reply import Reply
+from app.llm.base import Message
+
+
+class Mouth:
+    """Speaks for one conversation at `rate_hz`. `clock_ms` is the audio clock that its events go by, `spawn` starts a
+    task that ends with the conversation."""
+
+    def __init__(
+        self,
+        rate_hz: int,
+        providers: Providers,
+        options: Options,
+        history: History,
+        metronome: Metronome,
+        outlet: msg.Outlet,
+        *,
+        clock_ms: Callable[[], float],
+        spawn: Callable[..., asyncio.Task[None]],
+        on_event: Callable[[Event], None],
+        on_failure: Callable[[Exception], None],
+    ) -> None:
+        self._rate_hz = rate_hz
+        self._providers = providers
+        self._options = options
+        self._history = history
+        self._metronome = metronome
+        self._outlet = outlet
+        self._clock_ms = clock_ms
+        self._spawn = spawn
+        self._on_event = on_event
+        self._on_failure = on_failure
+        self._reply: Reply | None = None
+
+    @property
+    def resting(self) -> asyncio.Task[None] | None:
+        """The task that makes a reply, while it waits for audio to be heard before it makes more."""
+        return self._reply.task if self._reply and not self._reply.playout.has_room.is_set() else None
+
+    def answer(self, number: int, turn: int, context: Sequence[Message], *, speculative: bool) -> None:
+        """Begin to make the answer to `context`."""
+        reply = self._begin(number, turn, speculative=speculative)
+        reply.task = self._spawn(self._make, reply, reply.answer, context)
+
+    def say(self, number: int, turn: int, text: str) -> None:
+        """Begin to make a reply of fixed words."""
+        reply = self._begin(number, turn)
+        reply.task = self._spawn(self._make, reply, reply.say, text)
+
+    def commit(self) -> None:
+        """Its text may be shown: what there is, and what comes."""
+        if self._reply:
+            self._reply.committed = True
+            self._show_text(self._reply, self._reply.text)
+
+    def play(self, spoken: TurnClock) -> None:
+        """Let it be heard; `spoken` is the account of the turn it answers."""
+        reply = self._reply
+        if reply is None:
+            return
+        reply.playing = True
+        self._outlet.tell(msg.AudioStarted(reply.turn, reply.number))
+        started_s = self._metronome.now_s()
+        self._send(reply)
+        self._outlet.tell(turn_latency(reply.turn, reply.number, spoken, reply.clock, started_s))
+
+    def hold(self, held: bool) -> None:
+        """Lower it, or bring it back. Before it is heard there is nothing to lower."""
+        reply = self._reply
+        if reply and reply.playing and reply.held != held:
+            reply.held = held
+            self._outlet.tell(msg.AudioHeld(reply.number, held))
+
+    def played(self, number: int, played_ms: float) -> None:
+        """The listener has heard this much. Reports about other replies are late and ignored."""
+        if self._reply and self._reply.number == number and self._reply.playing:
+            self._reply.playout.report(played_ms, self._now_ms())
+
+    def tick(self) -> None:
+        """Call often: sends what is due."""
+        reply = self._reply
+        if reply is None or not reply.playing:
+            return
+        self._send(reply)
+        if reply.playout.is_over(self._now_ms()):
+            self._on_event(PlayoutFinished(self._clock_ms(), reply.number))
+
+    def close(self, *, interrupted: bool) -> None:
+        """The reply is over: what was heard of it goes into history, the rest is forgotten."""
+        reply, self._reply = self._reply, None
+        if reply is None:
+            return
+        reply.stop()
+        heard = reply.playout.heard_text(self._now_ms()) if reply.playing else ""
+        if reply.playing and interrupted:
+            self._outlet.tell(msg.AudioCleared(reply.number))
+        if reply.committed:
+            self._outlet.tell(msg.ReplyDone(reply.turn, reply.number, reply.text, heard, interrupted))
+        self._history.assistant_said(reply.turn, heard)
+
+    def _begin(self, number: int, turn: int, *, speculative: bool = False) -> Reply:
+        reply = Reply(
+            number,
+            turn,
+            rate_hz=self._rate_hz,
+            speculative=speculative,
+            work_s=self._metronome.work_s,
+            on_text=lambda text: self._show_text(reply, text),
+            on_ready=lambda: self._on_event(ReplyReady(self._clock_ms(), number)),
+        )
+        self._reply = reply
+        return reply
+
+    async def _make(self, reply: Reply, how: Callable[..., Coroutine[Any, Any, None]], what: object) -> None:
+        try:
+            await how(what, self._providers, self._options)
+        except Exception as error:
+            if reply is self._reply:  # what was given up may end as it likes
+                self._on_failure(error)
+                self._on_event(ReplyFailed(self._clock_ms(), reply.number))
+
+    def _show_text(self, reply: Reply, text: str) -> None:
+        if text and reply.committed and reply is self._reply:
+            self._outlet.tell(msg.ReplyText(reply.turn, reply.number, text))
+
+    def _send(self, reply: Reply) -> None:
+        samples = reply.playout.due(self._now_ms())
+        if samples is not None:
+            self._outlet.play(samples)
+        if reply.playout.all_sent and not reply.announced_end:
+            reply.announced_end = True
+            self._outlet.tell(msg.AudioEnded(reply.number, reply.playout.duration_ms))
+
+    def _now_ms(self) -> float:
+        return self._metronome.now_s() * 1000
