@@ -50,7 +50,8 @@ class Worker:
         return len(self._queue) + len(self._later)
 
     async def run(self, work: Callable[[], T], *, low_priority: bool = False) -> T:
-        """Call `work` in a thread and return what it returns. An exception that is not an AhoyError passes as it is.
+        """Call `work` in a thread and return what it returns. Its exceptions come back as they are, but for those that
+        are not meant for a caller (SystemExit, StopIteration): they become the cause of a RuntimeError.
 
         Raises OverloadedError when the queue is full and ProviderError when the worker is closed.
         """
@@ -91,24 +92,39 @@ class Worker:
             thread.join(timeout_s)
 
     def _serve(self) -> None:
-        while True:
-            with self._condition:
-                while not (self._queue or self._later or self._closed):
-                    self._condition.wait()
-                if self._closed:
-                    return
-                job = (self._queue or self._later).popleft()
-            if job.future.cancelled():
-                continue
-            try:
-                result = job.work()
-            except BaseException as error:  # whatever it is belongs to the caller who waits
-                _deliver(job, error=error)
-            else:
-                _deliver(job, result=result)
+        while job := self._next():
+            if not job.future.cancelled():
+                _run(job)
+            del job  # while it waits for the next one, a thread must not keep what the last one was about
+
+    def _next(self) -> _Job | None:
+        """Waits for work; None when the worker is closed."""
+        with self._condition:
+            while not (self._queue or self._later or self._closed):
+                self._condition.wait()
+            return None if self._closed else (self._queue or self._later).popleft()
 
 
-def _deliver(job: _Job, *, result: Any = None, error: BaseException | None = None) -> None:
+def _run(job: _Job) -> None:
+    try:
+        result = job.work()
+    except StopIteration as error:  # a future refuses it, and nobody would ever be told
+        _deliver(job, error=_unusual(error))
+    except Exception as error:
+        _deliver(job, error=error)
+    except BaseException as error:  # it would end the event loop: a library may not do that to everybody
+        _deliver(job, error=_unusual(error))
+    else:
+        _deliver(job, result=result)
+
+
+def _unusual(error: BaseException) -> RuntimeError:
+    wrapped = RuntimeError(f"The work ended with {type(error).__name__}.")
+    wrapped.__cause__ = error
+    return wrapped
+
+
+def _deliver(job: _Job, *, result: Any = None, error: Exception | None = None) -> None:
     def settle() -> None:
         if job.future.done():
             return
