@@ -64,18 +64,37 @@ def check_address(host: str, port: int) -> None:
     """Find out before the models are loaded whether the server can listen there. Raises SettingsError if it cannot."""
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, kind, protocol, _, address in found:
-            with socket.socket(family, kind, protocol) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
-                probe.bind(address)
     except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            fault = f"PORT: another program listens on port {port} already; stop it, or choose another port"
-        elif error.errno == errno.EACCES:
-            fault = f"PORT: this user may not listen on port {port}; choose one from 1024 on"
-        else:
-            fault = f"HOST: '{host}' is not an address of this machine ({error.strerror})"
-        raise SettingsError(f"{fault}; example: PORT=8001 or HOST=127.0.0.1") from None
+        raise _no_address(host, error) from None
+    failures = [fault for *kind, _, address in found if (fault := _cannot_bind(address, *kind))]
+    for failure in failures:
+        if failure.errno == errno.EADDRINUSE:
+            raise SettingsError(
+                f"PORT: another program listens on port {port} already; stop it, or choose another port; "
+                f"example: PORT={port % 65535 + 1}"
+            )
+        if failure.errno == errno.EACCES:
+            raise SettingsError(f"PORT: this user may not listen on port {port}; example: PORT=8000")
+    if len(failures) == len(
+        found
+    ):  # one of several may fail: a name often stands for IPv6 too, which is not everywhere
+        raise _no_address(host, failures[0])
+
+
+def _cannot_bind(address: Any, family: int, kind: int, protocol: int) -> OSError | None:
+    """Why nothing can listen at this address."""
+    try:
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server does
+            probe.bind(address)
+    except OSError as error:
+        return error
+    return None
+
+
+def _no_address(host: str, error: OSError) -> SettingsError:
+    fault = f"'{host}' is not an address of this machine ({error.strerror})"
+    return SettingsError(f"HOST: {fault}; example: HOST=127.0.0.1")
 
 
 class _Server(uvicorn.Server):
