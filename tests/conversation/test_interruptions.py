@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stage import FRAME_MS, SILENCE, VOICE, Stage, run_in_virtual_time
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
+pytestmark = pytest.mark.looptime
 COUNTING = "One two three four five six seven eight nine ten eleven twelve."
 
 

@@ -7,7 +7,7 @@ import pytest
 from app.conversation import messages as msg
 from stage import RATE_HZ, SILENCE, VOICE, Stage
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
+pytestmark = pytest.mark.looptime
 
 
 def voiced_ms(stage: Stage) -> float:

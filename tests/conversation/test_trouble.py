@@ -12,7 +12,7 @@ from app.conversation.turn_state import State
 from app.core.errors import OverloadedError, ProviderError
 from stage import FRAME, FRAME_MS, OPTIONS, SILENCE, VOICE, Stage
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
+pytestmark = pytest.mark.looptime
 FAILURE = ProviderError("The provider is on strike.")
 ANSWER = "Here is one thing. And here is another, which is longer."
 LONG = " ".join(f"This is sentence number {number}." for number in range(40))

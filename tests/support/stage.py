@@ -205,6 +205,13 @@ def run_in_virtual_time(work: Coroutine[Any, Any, T]) -> T:
         loop.close()
 
 
+def stall(seconds: float) -> None:
+    """The event loop does nothing for so long: virtual time goes on, and nobody has noticed."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, looptime.LoopTimeEventLoop)
+    loop.setup_looptime(start=loop.time() + seconds)
+
+
 class Stage:
     """A conversation and the person in it. Implements Outlet: keeps what the person is told and hears, and when."""
 

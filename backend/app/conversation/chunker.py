@@ -1,6 +1,7 @@
 """Cuts a growing reply into pieces that can be spoken: a short first one, then whole sentences."""
 
 import re
+from itertools import islice
 
 FIRST_CHUNK_WORDS = 3
 """The first piece may end at a comma once it has this many words: speaking can begin, and it still sounds whole."""
@@ -8,7 +9,7 @@ FIRST_CHUNK_MAX_WORDS = 12
 """Without any mark the first piece ends after this many words."""
 CHUNK_MAX_CHARACTERS = 220
 """No piece is longer: a sentence that runs on is cut at its last clause mark (or space) before this."""
-_SENTENCE_END = re.compile(r"[.!?…]+[\"')\]]*\s+|\n+|[。！？][」』）”’]*")
+_SENTENCE_END = re.compile(r"[.!?…]+[\"')\]]*\s+|\n+|[。！？][」』）”’]*(?=[^」』）”’])")
 _CLAUSE_END = re.compile(r"[,;:—–][\"')\]]*\s+|[，、；：]")
 SPACELESS = re.compile(r"[\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef]")
 """Chinese and Japanese, which put no space between words (Unicode blocks from CJK Symbols to Halfwidth Forms)."""
@@ -42,21 +43,29 @@ class SpeechChunker:
     def _cut(self) -> int:
         """Where the first complete piece ends; 0 while there is none."""
         head = self._text[:CHUNK_MAX_CHARACTERS]
-        for match in _SENTENCE_END.finditer(head):
-            before = head[: match.end()].strip()
-            if before and not _ABBREVIATION.search(before) and not re.fullmatch(r"\d+\.", before):
-                return match.end()
-        if self._first and (cut := _first_clause(head)):
-            return cut
-        return _last_clause(head) if len(self._text) > CHUNK_MAX_CHARACTERS else 0
+        cut = _sentence(head)
+        if self._first:
+            cut = _first_clause(head[: cut or None]) or cut
+        if not cut and len(self._text) > CHUNK_MAX_CHARACTERS:
+            cut = _last_clause(head)
+        return cut
+
+
+def _sentence(head: str) -> int:
+    for match in _SENTENCE_END.finditer(head):
+        before = head[: match.end()].strip()
+        if before and not _ABBREVIATION.search(before) and not re.fullmatch(r"\d+\.", before):
+            return match.end()
+    return 0
 
 
 def _first_clause(head: str) -> int:
-    for match in _CLAUSE_END.finditer(head):
+    words = [match.end() for match in islice(re.finditer(r"\S+\s+", head), FIRST_CHUNK_MAX_WORDS + 1)]
+    too_long = len(words) > FIRST_CHUNK_MAX_WORDS
+    for match in _CLAUSE_END.finditer(head[: words[-1]] if too_long else head):
         if _count_words(head[: match.end()]) >= FIRST_CHUNK_WORDS:
             return match.end()
-    words = list(re.finditer(r"\S+\s+", head))
-    return words[FIRST_CHUNK_MAX_WORDS - 1].end() if len(words) > FIRST_CHUNK_MAX_WORDS else 0
+    return words[-2] if too_long else 0
 
 
 def _last_clause(head: str) -> int:

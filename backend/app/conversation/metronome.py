@@ -57,7 +57,9 @@ class Metronome:
 
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
         # After a stall there is no burst of ticks to catch up: playout looks at the time, not at the count.
-        self._due = max(self._due + TICK_MS / 1000, loop.time())
+        self._due += TICK_MS / 1000
+        if self._due <= loop.time():
+            self._due = loop.time() + TICK_MS / 1000
         self._handle = loop.call_at(self._due, self._tick, loop)
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
