@@ -37,7 +37,8 @@ def create_app(settings: Settings, *, engine: Engine | None = None, address: str
             await asyncio.gather(loading, return_exceptions=True)
             await engine.close()
 
-    app = FastAPI(title="Ahoy", version=health.ahoy_version(), lifespan=lifespan)
+    # FastAPI's own documentation pages load their scripts from elsewhere: /openapi.json works without a network.
+    app = FastAPI(title="Ahoy", version=health.ahoy_version(), lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.engine = engine
     app.include_router(health.router)
     app.include_router(page.router)

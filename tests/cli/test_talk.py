@@ -229,3 +229,12 @@ def test_without_a_command_it_shows_the_help(command: Command) -> None:
     assert code == 2
     for name in ("serve", "talk", "models"):
         assert name in printed + problems
+
+
+def test_in_real_time_it_takes_as_long_as_it_takes_and_gives_the_same(questions: Path, tmp_path: Path) -> None:
+    out = tmp_path / "answer.wav"
+    code, printed, _ = ahoy("talk", questions / "best.wav", "--json", "--out", out, **SCRIPTED)
+    assert code == 0
+    (turn,) = json.loads(printed)["turns"]
+    assert (turn["said"], turn["reply"], turn["heard"]) == (UNDERSTOOD, ANSWERED, ANSWERED)
+    assert np.abs(read_audio(out, RATE_HZ)).max() > 5000

@@ -144,7 +144,10 @@ class Dialogue:
 
     async def _until_quiet(self, at_least_ms: float) -> None:
         await self.silence(lambda: False, limit_ms=at_least_ms)
-        await self.silence(lambda: self._conversation.state is State.LISTENING and self._conversation.ear.idle)
+        # In real time the ear always has the latest frame before it; it is far from being behind by as much as that.
+        by_hand = isinstance(self.engine.metronome, HandMetronome)
+        ear = self._conversation.ear
+        await self.silence(lambda: self._conversation.state is State.LISTENING and (ear.idle or not by_hand))
 
     async def _frame(self, samples: NDArray[np.int16]) -> None:
         metronome = self.engine.metronome

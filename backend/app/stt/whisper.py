@@ -47,6 +47,8 @@ AGAIN_LIKENESS = 0.9
 """Share of letters in common from which two sentences in a row are one said twice, once misheard."""
 MAX_THREADS = 4
 MAX_PARTIALS = 2
+_STUTTER = re.compile(r"(\S{1,6}?)\1{4,}")
+"""A few characters five times in a row, as in "1,5,5,5,5,5": what the decoder makes of noise."""
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
@@ -63,11 +65,18 @@ class _Reading:
     @property
     def nothing(self) -> bool:
         """Nobody spoke."""
-        return self.no_speech > NO_SPEECH and self.logprob < DOUBTFUL_LOGPROB
+        return self.no_speech > NO_SPEECH and (
+            self.logprob < DOUBTFUL_LOGPROB or _STUTTER.search(self.text) is not None
+        )
 
     @property
     def doubtful(self) -> bool:
-        return self.cut or self.logprob < DOUBTFUL_LOGPROB or _said_again(self.text)
+        return (
+            self.cut
+            or self.logprob < DOUBTFUL_LOGPROB
+            or _STUTTER.search(self.text) is not None
+            or _said_again(self.text)
+        )
 
 
 class WhisperRecognizer:

@@ -70,7 +70,8 @@ class HibariVoice:
         try:
             audio = np.asarray(self._engine(text), np.float32)
         except Exception as error:  # the text is the user's: it is not repeated here
-            raise ProviderError(f"The voice failed on a text of {len(text)} characters: {error!r:.100}") from None
+            kind = type(error).__name__
+            raise ProviderError(f"The voice failed on a text of {len(text)} characters ({kind}).") from None
         return from_float(_trimmed(audio, self.rate_hz))
 
 
