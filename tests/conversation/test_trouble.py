@@ -361,3 +361,68 @@ async def test_what_is_typed_before_the_conversation_runs_is_its_first_turn():
         await stage.send(SILENCE, 6000)
     assert stage.said == ["hello"]
     assert [answer.heard for answer in stage.answers] == [ANSWER]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        msg.SpeechShown,
+        msg.TranscriptShown,
+        msg.ReplyText,
+        msg.AudioStarted,
+        msg.LatencyShown,
+        msg.AudioHeld,
+        msg.AudioCleared,
+        msg.AudioEnded,
+        msg.ReplyDone,
+    ],
+)
+async def test_an_end_that_comes_while_something_is_told_is_the_end(kind: type[msg.Message]):
+    before = asyncio.all_tasks()
+    stage = Stage()
+    tell, heard = stage.tell, 0
+
+    def tell_and_end(message: msg.Message) -> None:
+        nonlocal heard
+        tell(message)
+        if isinstance(message, kind) and not stage.conversation.reason:
+            stage.conversation.end("client")
+            heard = len(stage.heard)
+
+    stage.tell = tell_and_end  # type: ignore[method-assign]
+    await stage.__aenter__()
+    await stage.say(then_silent_ms=1500)
+    await stage.say(then_silent_ms=8000)
+    assert await stage.ended() == "client"
+    last = next(number for number, (_, message) in enumerate(stage.told) if isinstance(message, kind))
+    assert {type(message) for _, message in stage.told[last + 1 :]} <= {msg.AudioCleared, msg.ReplyDone}, "its own end"
+    assert len(stage.heard) == heard
+    assert asyncio.all_tasks() == before
+
+
+@pytest.mark.parametrize("broken", ["stt", "turn", "llm", "tts"])
+async def test_a_provider_that_fails_before_it_is_waited_for_is_like_any_other(broken: str):
+    def fails(*_: object, **__: object) -> object:
+        raise ValueError("a defect")
+
+    async with Stage() as stage:
+        method = {"stt": "transcribe", "turn": "score", "llm": "reply", "tts": "speak"}[broken]
+        provider = getattr(stage, broken)
+        working = getattr(provider, method)
+        setattr(provider, method, fails)
+        await stage.say(then_silent_ms=8000)
+        heard = [answer.heard for answer in stage.answers if answer.heard]
+        assert heard == ([ANSWER] if broken == "turn" else [OPTIONS.apology])
+        setattr(provider, method, working)
+        assert await goes_on(stage)
+
+
+async def test_a_model_that_cannot_prepare_itself_is_nobodys_trouble():
+    async with Stage() as stage:
+        stage.llm.warm = fails_to_warm  # type: ignore[method-assign]
+        assert await goes_on(stage)
+    assert stage.messages(msg.Trouble) == []
+
+
+async def fails_to_warm(*_: object) -> None:
+    raise ValueError("a defect")

@@ -30,6 +30,11 @@ class Referee:
     regretted: int | None = None
     """The turn whose answer broke off, which may be apologised for."""
     held: int | None = None
+    said: dict[int, str] = field(default_factory=dict)
+    """What is known of each turn."""
+    understood: str | None = None
+    """The transcript of the open pause; None while it is awaited, empty when it failed."""
+    typed: str = ""
     answered: set[int] = field(default_factory=set)
     ended: bool = False
     replies: set[int] = field(default_factory=set)
@@ -46,8 +51,13 @@ class Referee:
             assert actions == [], "an answer about a pause that is no more changed something"
         if isinstance(event, ev.Interrupted):
             self.owed = None  # the user does not want the answer
-        if isinstance(event, ev.ReplyFailed) and event.reply == self.audible:
+        if isinstance(event, ev.ReplyFailed) and event.reply == self.audible and self.audible_turn > 0:
             self.broken = self.audible
+        if isinstance(event, ev.Transcribed | ev.TranscriptionFailed) and event.pause == self.open_pause:
+            text = event.text.strip() if isinstance(event, ev.Transcribed) else ""
+            self.understood = text if self.understood is None else self.understood
+        if isinstance(event, ev.Typed):
+            self.typed = f"{self.typed} {event.text}".strip()
         for action in actions:
             self._see(action)
         if isinstance(event, ev.Ended):
@@ -62,9 +72,13 @@ class Referee:
         assert self.held is None or self.held in self.made, "a reply ended while it was held"
         match action:
             case act.Transcribe(pause=pause):
-                self.open_pause = pause
-            case act.AbandonPause() | act.DropTurn() | act.KeepPart():
-                self.open_pause = None
+                self.open_pause, self.understood = pause, None
+            case act.AbandonPause():
+                self.open_pause, self.understood = None, None  # it will be in the next transcript
+            case act.DropTurn(turn):
+                self._know(turn, "")
+            case act.KeepPart(turn, text):
+                self._know(turn, text)
             case (
                 act.StartReply(reply=reply, turn=turn)
                 | act.Say(reply=reply, turn=turn)
@@ -113,8 +127,8 @@ class Referee:
             case act.Resume(reply):
                 assert self.held == reply, "a reply came back that was not held"
                 self.held = None
-            case act.ConfirmTurn(turn):
-                self.open_pause = None
+            case act.ConfirmTurn(turn, text):
+                self._know(turn, text)
                 assert self.audible is None, "a turn was confirmed while a reply was audible"
                 assert self.owed is None, "a confirmed turn was left without an answer"
                 assert turn not in self.answered, "a turn was answered twice"
@@ -126,6 +140,14 @@ class Referee:
                 self.ended = True
             case _:
                 pass
+
+    def _know(self, turn: int, text: str) -> None:
+        """A turn's words are all that was understood and typed, in order, and nothing else."""
+        known = f"{self.said.get(turn, '')} {self.understood or ''} {self.typed}"
+        assert text.split() == known.split(), "words were lost, made up or doubled"
+        self.said[turn] = text
+        self.open_pause = self.understood = None
+        self.typed = ""
 
 
 numbers = st.integers(min_value=0, max_value=6)
@@ -221,6 +243,8 @@ flows = st.sampled_from(
         [ev.ReplyReady(0.0, 0), ev.PlayoutFinished(0.0, 0)],
         [ev.ReplyFailed(0.0, 0), OVER],
         [ev.SpeechStarted(0.0, 0.0), ev.BufferFull(0.0), HEARD],
+        [*SPEECH[:2], ev.BufferFull(0.0), SPEECH[2], HEARD],
+        [ev.ReplyReady(0.0, 0), ev.ReplyFailed(0.0, 0), ev.PlayoutFinished(0.0, 0), ev.ReplyReady(0.0, 0)],
     ]
 )
 """What usually happens together; the rest of the moves breaks it up in every way."""
@@ -231,7 +255,7 @@ def _timed(kinds):
 
 
 steps = st.lists(
-    st.one_of(_timed(events).map(lambda move: [move]), flows.map(lambda flow: [(event, 0, 100) for event in flow])),
+    st.one_of(_timed(events).map(lambda move: [move]), flows.map(lambda flow: [(event, 0, 200) for event in flow])),
     max_size=40,
 ).map(lambda parts: [move for part in parts for move in part])
 
@@ -252,11 +276,15 @@ def test_the_laws_hold_whatever_happens(moves, speculation):
 @given(moves=steps, speculation=st.booleans())
 def test_every_confirmed_turn_is_answered_once_things_come_to_rest(moves, speculation):
     world = World(speculation=speculation)
+    world.feed(ev.Started(0.0))
     play(world, [move for move in moves if move[0] != ev.TimerFired(0.0, Timer.IDLE)])
     world.settle()
     assert world.referee.owed is None
     assert world.referee.audible is None
     assert world.turns.state is State.LISTENING
+    assert any(
+        isinstance(action, act.EndConversation) for action in world.feed(ev.TimerFired(world.now_ms, Timer.IDLE))
+    ), "and silence ends the conversation"
 
 
 @settings(max_examples=200, deadline=None)

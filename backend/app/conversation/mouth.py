@@ -7,6 +7,9 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from app.conversation import messages as msg
 from app.conversation.events import Event, PlayoutFinished, ReplyFailed, ReplyReady
 from app.conversation.history import History
@@ -28,8 +31,9 @@ class Mouth:
         options: Options,
         history: History,
         metronome: Metronome,
-        outlet: msg.Outlet,
         *,
+        tell: Callable[[msg.Message], None],
+        play: Callable[[NDArray[np.int16]], None],
         clock_ms: Callable[[], float],
         spawn: Callable[..., asyncio.Task[None]],
         on_event: Callable[[Event], None],
@@ -40,7 +44,8 @@ class Mouth:
         self._options = options
         self._history = history
         self._metronome = metronome
-        self._outlet = outlet
+        self._tell = tell
+        self._play = play
         self._clock_ms = clock_ms
         self._spawn = spawn
         self._on_event = on_event
@@ -74,17 +79,17 @@ class Mouth:
         if reply is None:
             return
         reply.playing = True
-        self._outlet.tell(msg.AudioStarted(reply.turn, reply.number))
+        self._tell(msg.AudioStarted(reply.turn, reply.number))
         started_s = self._metronome.now_s()
         self._send(reply)
-        self._outlet.tell(turn_latency(reply.turn, reply.number, spoken, reply.clock, started_s))
+        self._tell(turn_latency(reply.turn, reply.number, spoken, reply.clock, started_s))
 
     def hold(self, held: bool) -> None:
         """Lower it, or bring it back. Before it is heard there is nothing to lower."""
         reply = self._reply
         if reply and reply.playing and reply.held != held:
             reply.held = held
-            self._outlet.tell(msg.AudioHeld(reply.number, held))
+            self._tell(msg.AudioHeld(reply.number, held))
 
     def played(self, number: int, played_ms: float) -> None:
         """The listener has heard this much. Reports about other replies are late and ignored."""
@@ -108,9 +113,9 @@ class Mouth:
         reply.stop()
         heard = reply.playout.heard_text(self._now_ms()) if reply.playing else ""
         if reply.playing and interrupted:
-            self._outlet.tell(msg.AudioCleared(reply.number))
+            self._tell(msg.AudioCleared(reply.number))
         if reply.committed:
-            self._outlet.tell(msg.ReplyDone(reply.turn, reply.number, reply.text, heard, interrupted))
+            self._tell(msg.ReplyDone(reply.turn, reply.number, reply.text, heard, interrupted))
         self._history.assistant_said(reply.turn, heard)
 
     def _begin(self, number: int, turn: int, *, speculative: bool = False) -> Reply:
@@ -136,15 +141,15 @@ class Mouth:
 
     def _show_text(self, reply: Reply, text: str) -> None:
         if text and reply.committed and reply is self._reply:
-            self._outlet.tell(msg.ReplyText(reply.turn, reply.number, text))
+            self._tell(msg.ReplyText(reply.turn, reply.number, text))
 
     def _send(self, reply: Reply) -> None:
         samples = reply.playout.due(self._now_ms())
         if samples is not None:
-            self._outlet.play(samples)
+            self._play(samples)
         if reply.playout.all_sent and not reply.announced_end:
             reply.announced_end = True
-            self._outlet.tell(msg.AudioEnded(reply.number, reply.playout.duration_ms))
+            self._tell(msg.AudioEnded(reply.number, reply.playout.duration_ms))
 
     def _now_ms(self) -> float:
         return self._metronome.now_s() * 1000

@@ -70,7 +70,8 @@ class Conversation:
             options,
             self._history,
             metronome,
-            outlet,
+            tell=self._tell,
+            play=self._play,
             clock_ms=lambda: self.ear.clock_ms,
             spawn=self._spawn,
             on_event=self._dispatch,
@@ -161,6 +162,8 @@ class Conversation:
 
     def _tick(self) -> None:
         """Called by the metronome: silence passes, and what is due is sent."""
+        if self.reason:
+            return
         try:
             self.ear.tick()
             self._mouth.tick()
@@ -188,7 +191,8 @@ class Conversation:
         try:
             while self._events:
                 for action in self._turns.handle(self._events.popleft()):
-                    self._carry_out(action)
+                    if not self.reason:
+                        self._carry_out(action)
         except Exception as error:  # a defect: better no conversation than one that does not answer
             self._break_off(error)
         finally:
@@ -269,8 +273,8 @@ class Conversation:
 
     async def _understand(self, pause: int, audio: NDArray[np.int16], spoken: TurnClock) -> None:
         started = self._metronome.work_s()
-        work = self._providers.stt.transcribe(audio, language=self._options.language)
         try:
+            work = self._providers.stt.transcribe(audio, language=self._options.language)
             transcript = await within(self._options.provider_timeout_s, "speech recogniser", work)
         except Exception as error:
             self._pause_failed(error)
@@ -280,8 +284,8 @@ class Conversation:
         self._dispatch(ev.Transcribed(self.ear.clock_ms, pause, transcript.text))
 
     async def _score(self, pause: int) -> None:
-        work = self._providers.turn.score(self._buffer.peek())
         try:
+            work = self._providers.turn.score(self._buffer.peek())
             probability = await within(self._options.provider_timeout_s, "turn model", work)
         except Exception as error:
             self._pause_failed(error)
@@ -290,11 +294,7 @@ class Conversation:
 
     async def _transcribe_partial(self, turn: int, said: str) -> None:
         work = self._providers.stt.transcribe(self._buffer.peek(), language=self._options.language, partial=True)
-        try:
-            transcript = await within(self._options.provider_timeout_s, "speech recogniser", work)
-        except Exception as error:  # they are only nice to have; what is really broken shows when the turn is over
-            log.debug("%s: no partial transcript: %s", self.name, type(error).__name__)
-            return
+        transcript = await within(self._options.provider_timeout_s, "speech recogniser", work)
         if transcript.text and self._turns.state is State.HEARING and self._turns.turn == turn:
             self._tell(msg.TranscriptShown(turn, f"{said} {transcript.text}".strip(), final=False))
 
@@ -335,13 +335,19 @@ class Conversation:
     async def _guard(self, work: Callable[..., Coroutine[Any, Any, None]], *what: object) -> None:
         try:
             await work(*what)
-        except Exception as error:
-            self._failed(error)
+        except Exception as error:  # each kind of work tells of its failures itself: this is a defect
+            self._break_off(error)
 
     def _side(self, work: Callable[..., Coroutine[Any, Any, None]], *what: object) -> None:
         """Work that is nice to have, one at a time: it makes room for what the user waits for."""
         if self._side_task is None or self._side_task.done():
-            self._side_task = self._spawn(work, *what)
+            self._side_task = self._spawn(self._try, work, *what)
+
+    async def _try(self, work: Callable[..., Coroutine[Any, Any, None]], *what: object) -> None:
+        try:
+            await work(*what)
+        except Exception as error:  # what is really broken shows when it is needed
+            log.debug("%s: side work failed: %s", self.name, type(error).__name__)
 
     def _stop_side(self) -> None:
         if self._side_task:
@@ -363,3 +369,7 @@ class Conversation:
     def _tell(self, message: msg.Message) -> None:
         if not self.reason:
             self._outlet.tell(message)
+
+    def _play(self, samples: NDArray[np.int16]) -> None:
+        if not self.reason:
+            self._outlet.play(samples)
