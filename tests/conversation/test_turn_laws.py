@@ -25,8 +25,10 @@ class Referee:
     committed: set[int] = field(default_factory=set)
     owed: int | None = None
     """The confirmed turn that still waits for its answer."""
+    fixed: set[int] = field(default_factory=set)
+    """The greetings and apologies."""
     broken: int | None = None
-    """The audible reply that broke off."""
+    """The audible answer that broke off."""
     regretted: int | None = None
     """The turn whose answer broke off, which may be apologised for."""
     held: int | None = None
@@ -50,8 +52,8 @@ class Referee:
         ):
             assert actions == [], "an answer about a pause that is no more changed something"
         if isinstance(event, ev.Interrupted):
-            self.owed = None  # the user does not want the answer
-        if isinstance(event, ev.ReplyFailed) and event.reply == self.audible and self.audible_turn > 0:
+            self.owed = self.regretted = None  # the user does not want the answer
+        if isinstance(event, ev.ReplyFailed) and event.reply == self.audible and event.reply not in self.fixed:
             self.broken = self.audible
         if isinstance(event, ev.Transcribed | ev.TranscriptionFailed) and event.pause == self.open_pause:
             text = event.text.strip() if isinstance(event, ev.Transcribed) else ""
@@ -67,7 +69,7 @@ class Referee:
     def _see(self, action: act.Action) -> None:
         if isinstance(action, act.Stop | act.DiscardReply) and action.reply == self.held:
             self.held = None
-        if isinstance(action, act.ShowSpeech):
+        if isinstance(action, act.ShowSpeech | act.ConfirmTurn):
             self.regretted = None  # the user goes on: it is too late to apologise
         assert self.held is None or self.held in self.made, "a reply ended while it was held"
         match action:
@@ -88,9 +90,11 @@ class Referee:
                 assert not self.made, "two replies were being made at once"
                 self.replies.add(reply)
                 self.made[reply] = turn
+                if not isinstance(action, act.StartReply):
+                    self.fixed.add(reply)
                 if self.regretted is not None:
                     assert turn == self.regretted
-                    assert isinstance(action, act.Apologise), "a turn was answered twice"
+                    assert reply in self.fixed, "a turn was answered twice"
             case act.CommitReply(reply):
                 assert reply in self.made
                 self.committed.add(reply)
@@ -99,7 +103,7 @@ class Referee:
                 assert reply in self.made
                 assert reply in self.committed
                 turn = self.made[reply]
-                if turn > 0 and turn != self.regretted:
+                if turn > 0 and not (reply in self.fixed and turn == self.regretted):
                     assert self.owed == turn, "a turn that was taken back or answered got a reply"
                     self.owed = None
                     self.answered.add(turn)
