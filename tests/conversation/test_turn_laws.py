@@ -31,6 +31,7 @@ class Referee:
     """The audible answer that broke off."""
     regretted: int | None = None
     """The turn whose answer broke off, which may be apologised for."""
+    ready: set[int] = field(default_factory=set)
     held: int | None = None
     said: dict[int, str] = field(default_factory=dict)
     """What is known of each turn."""
@@ -51,6 +52,10 @@ class Referee:
             and event.pause != self.open_pause
         ):
             assert actions == [], "an answer about a pause that is no more changed something"
+        if isinstance(event, ev.ReplyReady | ev.ReplyFailed | ev.PlayoutFinished) and event.reply not in self.made:
+            assert actions == [], "what became of a reply that is no more changed something"
+        if isinstance(event, ev.ReplyReady):
+            self.ready.add(event.reply)
         if isinstance(event, ev.Interrupted):
             self.owed = self.regretted = None  # the user does not want the answer
         if isinstance(event, ev.ReplyFailed) and event.reply == self.audible and event.reply not in self.fixed:
@@ -102,6 +107,7 @@ class Referee:
                 assert self.audible is None, "two replies were audible at once"
                 assert reply in self.made
                 assert reply in self.committed
+                assert reply in self.ready, "there was nothing to hear yet"
                 turn = self.made[reply]
                 if turn > 0 and not (reply in self.fixed and turn == self.regretted):
                     assert self.owed == turn, "a turn that was taken back or answered got a reply"

@@ -115,6 +115,20 @@ def test_while_the_user_speaks_partial_transcripts_come_again_and_again():
     ]
 
 
+def test_a_voice_whose_beginning_was_passed_over_opens_a_turn_when_it_lasts():
+    table = Table()
+    table.at(0, ev.Started)
+    assert table.decided(500, ev.SpeechSustained) == [act.BeginUtterance(500), act.ShowSpeech(1, speaking=True)]
+
+
+def test_after_the_end_nothing_is_decided():
+    table = brewing()
+    assert table.at(2160, ev.Ended) == []
+    assert table.state is State.ENDED
+    assert table.at(2200, ev.PauseScored, 1, 1.0) == []
+    assert table.at(2300, ev.Typed, "hello") == []
+
+
 # --- the pause
 
 
@@ -143,6 +157,81 @@ def test_asked_again_the_model_may_change_its_mind():
     table.at(2150, ev.PauseScored, 1, 0.0)
     assert table.at(2550, ev.TimerFired, Timer.RESCORE) == [act.ScorePause(1, 1)]
     assert act.EndTurn(1) in table.at(2600, ev.PauseScored, 1, 1.0)
+
+
+def test_the_longest_delay_ends_the_turn_whatever_the_model_thinks_or_does_not_say():
+    table = brewing()
+    assert table.decided(3600, ev.TimerFired, Timer.ENDPOINT)[:2] == [
+        act.EndTurn(1),
+        act.ConfirmTurn(1, "tell me more"),
+    ]
+
+
+def test_the_end_of_a_turn_leaves_no_alarm_of_the_pause():
+    table = brewing()
+    table.at(2160, ev.PauseScored, 1, 0.0)
+    actions = table.at(2200, ev.PauseScored, 1, 1.0)
+    alarms = [action for action in actions if isinstance(action, act.SetTimer | act.CancelTimer)]
+    assert alarms == [act.CancelTimer(Timer.ENDPOINT), act.CancelTimer(Timer.RESCORE)]
+
+
+def test_a_pause_that_is_taken_back_leaves_no_alarm():
+    table = brewing()
+    table.at(2160, ev.PauseScored, 1, 0.0)
+    actions = table.at(2364, ev.SpeechStarted, 2300.0)
+    assert act.CancelTimer(Timer.ENDPOINT) in actions
+    assert act.CancelTimer(Timer.RESCORE) in actions
+
+
+def test_once_the_turn_is_over_no_score_and_no_alarm_changes_that():
+    table = paused()
+    table.at(2160, ev.PauseScored, 1, 1.0)
+    table.at(2200, ev.PauseScored, 1, 1.0)
+    assert table.at(2210, ev.PauseScored, 1, 0.0) == []
+    assert table.at(3600, ev.TimerFired, Timer.ENDPOINT) == []
+    assert table.at(3600, ev.TimerFired, Timer.RESCORE) == []
+
+
+def test_a_transcription_that_fails_when_the_turn_is_over_is_apologised_for_at_once():
+    table = paused()
+    table.at(2200, ev.PauseScored, 1, 1.0)
+    assert table.decided(2900, ev.TranscriptionFailed, 1)[:2] == [act.ConfirmTurn(1, ""), act.Apologise(1, 1)]
+
+
+def test_answers_about_an_earlier_pause_come_too_late():
+    table = brewing()
+    table.at(2364, ev.SpeechStarted, 2300.0)
+    table.at(3064, ev.SpeechPaused, 3000.0)
+    for late in (ev.Transcribed(3100, 1, "tell"), ev.TranscriptionFailed(3100, 1), ev.PauseScored(3100, 1, 1.0)):
+        assert table.turns.handle(late) == [], late
+    assert table.decided(3150, ev.Transcribed, 2, "tell me more")[0] == act.ShowPartial(1, "tell me more")
+
+
+def test_an_alarm_rings_once():
+    table = paused()
+    table.at(2150, ev.PauseScored, 1, 0.0)
+    table.at(2550, ev.TimerFired, Timer.RESCORE)
+    assert table.at(2600, ev.TimerFired, Timer.RESCORE) == []
+
+
+def test_an_alarm_that_was_cancelled_does_not_ring():
+    table = hearing()
+    table.at(2064, ev.SpeechPaused, 2000.0)
+    assert table.at(2100, ev.TimerFired, Timer.PARTIAL) == []
+    table.at(2364, ev.SpeechStarted, 2300.0)
+    assert table.at(3600, ev.TimerFired, Timer.ENDPOINT) == []
+
+
+def test_words_whose_beginning_was_passed_over_in_the_pause_are_not_lost():
+    table = brewing()
+    table.at(2180, ev.SpeechSustained)
+    assert table.decided(2200, ev.PauseScored, 1, 1.0) == [
+        act.EndTurn(1),
+        act.DiscardReply(1),
+        act.KeepPart(1, "tell me more"),
+        act.BeginUtterance(2000.0),
+        act.ShowSpeech(1, speaking=True),
+    ]
 
 
 def test_the_transcript_is_shown_and_its_answer_is_begun_in_the_pause():
@@ -245,6 +334,28 @@ def test_one_that_breaks_off_is_heard_out_and_then_apologised_for():
     assert table.decided(4100, ev.ReplyReady, 2) == [act.Play(2)]
     table.at(5000, ev.PlayoutFinished, 2)
     assert table.state is State.LISTENING
+
+
+def test_who_speaks_over_the_end_of_one_that_broke_off_is_heard_and_not_apologised_to():
+    table = held()
+    table.at(3080, ev.ReplyFailed, 1)
+    assert table.decided(3100, ev.PlayoutFinished, 1) == [
+        act.Resume(1),
+        act.Finish(1),
+        act.ShowSpeech(2, speaking=True),
+    ]
+
+
+def test_a_reply_cannot_be_heard_to_its_end_before_it_is_heard():
+    assert replying().at(2300, ev.PlayoutFinished, 1) == []
+
+
+def test_what_becomes_of_an_earlier_reply_does_not_touch_this_one():
+    table = replying()
+    table.at(2300, ev.ReplyFailed, 1)
+    assert table.at(2310, ev.ReplyReady, 1) == []
+    assert table.at(2310, ev.ReplyFailed, 1) == []
+    assert table.decided(2400, ev.ReplyReady, 2) == [act.Play(2)]
 
 
 def test_an_apology_that_fails_too_is_left_at_that():
@@ -371,6 +482,17 @@ def test_typed_words_are_a_turn():
     ]
 
 
+def test_nothing_typed_is_nothing():
+    for table in (Table(), hearing(), brewing(), replying(), speaking(), held()):
+        assert table.at(3100, ev.Typed, "  \n ") == []
+
+
+def test_a_greeting_comes_too_late_when_something_was_typed_before():
+    table = Table()
+    table.at(0, ev.Typed, "hello")
+    assert table.at(0, ev.Started, "Ahoy!") == []
+
+
 def test_typed_over_a_reply_they_stop_it():
     assert speaking().decided(3000, ev.Typed, "hello")[:2] == [act.Stop(1), act.ConfirmTurn(2, "hello")]
 
@@ -387,6 +509,75 @@ def test_typed_while_speaking_they_end_the_turn_and_come_after_what_was_spoken()
     table = hearing()
     assert table.decided(1500, ev.Typed, "42") == [act.Transcribe(1, 1), act.EndTurn(1)]
     assert table.decided(1600, ev.Transcribed, 1, "number")[0] == act.ConfirmTurn(1, "number 42")
+
+
+def test_typed_over_a_held_reply_they_make_the_voice_nothing():
+    assert held().decided(3100, ev.Typed, "hello")[:3] == [
+        act.ForgetUtterance(),
+        act.Stop(1),
+        act.ConfirmTurn(2, "hello"),
+    ]
+
+
+def test_typed_in_the_pause_they_are_answered_together_with_what_was_spoken():
+    table = brewing()
+    assert table.decided(2160, ev.Typed, "about whales") == [
+        act.DiscardReply(1),
+        act.EndTurn(1),
+        act.ConfirmTurn(1, "tell me more about whales"),
+        act.StartReply(2, 1, "tell me more about whales", speculative=False),
+        act.CommitReply(2),
+    ]
+
+
+def test_typed_in_a_pause_that_is_over_they_wait_for_its_transcript_too():
+    table = paused()
+    table.at(2200, ev.PauseScored, 1, 1.0)
+    assert table.at(2300, ev.Typed, "about") == []
+    assert table.at(2320, ev.SpeechStarted, 2310.0) == [], "a voice does not take typed words back"
+    table.at(2340, ev.SpeechPaused, 2320.0)
+    assert table.at(2350, ev.Typed, "whales") == []
+    assert table.decided(2400, ev.Transcribed, 1, "tell me")[0] == act.ConfirmTurn(1, "tell me about whales")
+
+
+def test_a_voice_that_begins_before_that_transcript_is_an_interruption_or_nothing():
+    table = hearing()
+    table.at(1500, ev.Typed, "42")
+    assert table.at(1664, ev.SpeechStarted, 1600.0) == [], "it does not take typed words back"
+    assert table.decided(1700, ev.Transcribed, 1, "number") == [
+        act.ConfirmTurn(1, "number 42"),
+        act.StartReply(1, 1, "number 42", speculative=False),
+        act.CommitReply(1),
+        act.BeginUtterance(1500),
+        act.Hold(1),
+    ]
+    assert table.decided(1750, ev.SpeechPaused, 1690.0) == [act.ForgetUtterance(), act.Resume(1)]
+
+
+def test_a_cough_between_typing_and_the_transcript_is_nothing():
+    table = hearing()
+    table.at(1500, ev.Typed, "42")
+    table.at(1664, ev.SpeechStarted, 1600.0)
+    table.at(1760, ev.SpeechPaused, 1690.0)
+    assert table.decided(1800, ev.Transcribed, 1, "number")[0] == act.ConfirmTurn(1, "number 42")
+
+
+def test_words_after_typed_ones_are_added_to_them_until_the_reply_is_heard():
+    table = Table()
+    table.at(0, ev.Started)
+    table.at(100, ev.Typed, "hello")
+    table.at(264, ev.SpeechStarted, 200.0)
+    table.at(360, ev.SpeechSustained)
+    table.at(1064, ev.SpeechPaused, 1000.0)
+    assert table.decided(1100, ev.Transcribed, 1, "there")[0] == act.ShowPartial(1, "hello there")
+
+
+def test_a_new_turn_knows_nothing_of_the_one_before():
+    table = speaking()
+    table.at(5000, ev.PlayoutFinished, 1)
+    table.at(6064, ev.SpeechStarted, 6000.0)
+    table.at(7064, ev.SpeechPaused, 7000.0)
+    assert table.decided(7100, ev.Transcribed, 2, "bye")[0] == act.ShowPartial(2, "bye")
 
 
 def test_a_voice_that_goes_on_under_typed_words_is_no_interruption():
@@ -472,6 +663,7 @@ def test_a_transcript_counts_once():
     table = brewing()
     assert table.at(2160, ev.Transcribed, 1, "something else") == []
     assert table.at(2160, ev.TranscriptionFailed, 1) == []
+    assert act.CommitReply(1) in table.at(2200, ev.PauseScored, 1, 1.0), "and is answered"
 
 
 def test_a_failure_is_not_followed_by_a_transcript():

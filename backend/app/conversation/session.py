@@ -296,10 +296,12 @@ class Conversation:
         work = self._providers.stt.transcribe(self._buffer.peek(), language=self._options.language, partial=True)
         transcript = await within(self._options.provider_timeout_s, "speech recogniser", work)
         if transcript.text and self._turns.state is State.HEARING and self._turns.turn == turn:
-            self._tell(msg.TranscriptShown(turn, f"{said} {transcript.text}".strip(), final=False))
+            text = f"{said} {transcript.text}".strip()
+            self._tell(msg.TranscriptShown(turn, text, final=False))
+            await self._warm(turn, text.rpartition(" ")[0])  # the last word may have been cut in the middle
 
-    async def _warm(self, turn: int) -> None:
-        await self._providers.llm.warm(self._history.context(turn, ""))
+    async def _warm(self, turn: int, text: str = "") -> None:
+        await self._providers.llm.warm(self._history.context(turn, text))
 
     def _stop_pause(self) -> None:
         for task in self._pause_tasks:

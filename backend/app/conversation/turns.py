@@ -50,7 +50,9 @@ class TurnTaking:
     # --- the user's voice
 
     def _started(self, event: ev.Started) -> None:
-        if event.greeting and self._reply is None and self.state is State.LISTENING:
+        if self.state is not State.LISTENING:  # something was typed before
+            return
+        if event.greeting:
             reply = self._new_reply(turn=0, fixed=True)
             self._do(act.Say(reply.number, 0, event.greeting), act.CommitReply(reply.number))
             self.state = State.REPLYING
@@ -97,7 +99,7 @@ class TurnTaking:
             self._do(act.ForgetUtterance(), act.Resume(reply.number))
             self.state = State.SPEAKING if reply.audible else State.REPLYING
             self._play_if_ready()
-        elif self._pause and self._pause.forced and spoke and event.last_voice_ms > self._pause.last_voice_ms:
+        elif self._pause and spoke and event.last_voice_ms > self._pause.last_voice_ms:
             self._pause.more_until_ms = event.last_voice_ms
 
     def _fall_silent(self, last_voice_ms: float) -> None:
@@ -160,7 +162,7 @@ class TurnTaking:
 
     def _transcription_failed(self, event: ev.TranscriptionFailed) -> None:
         pause = self._pause
-        if pause is None or pause.number != event.pause or pause.text is not None or pause.failed:
+        if pause is None or pause.number != event.pause or pause.text is not None:
             return
         pause.failed = True
         if pause.over:
@@ -192,7 +194,7 @@ class TurnTaking:
             self._apologise()
         else:
             self._answer(text)
-        if self._voice and self.state is State.REPLYING:  # a voice has just begun
+        if self._voice:  # a voice has just begun
             self._hold(pause.last_voice_ms)
 
     def _go_on(self, pause: Pause, at_ms: float) -> None:
@@ -307,7 +309,6 @@ class TurnTaking:
         self._cancel(Timer.IDLE)
         self._said = text
         self._do(act.ConfirmTurn(self.turn, text))
-        self._voice = False
         self._answer(text)
 
     def _end_turn_now(self, at_ms: float) -> None:
@@ -315,7 +316,6 @@ class TurnTaking:
         self._voice = self._sustained = False
         if self.state is State.HEARING:
             self._begin_pause(at_ms, over=True, forced=True)
-            return
         pause = self._the_pause
         pause.forced = True
         if self._reply:  # it answered only the spoken part
@@ -334,16 +334,17 @@ class TurnTaking:
         if event.timer not in self._timers:
             return
         self._timers.discard(event.timer)
-        if event.timer is Timer.ENDPOINT and self._pause and not self._pause.over:
-            self._end_turn(event.at_ms)
-        elif event.timer is Timer.RESCORE and self._pause and not self._pause.over:
-            self._do(act.ScorePause(self.turn, self._pause.number))
-        elif event.timer is Timer.PARTIAL and self.state is State.HEARING:
-            self._do(act.TranscribePartial(self.turn, self._said))
-            self._set(Timer.PARTIAL, event.at_ms + self.rules.partial_ms)
-        elif event.timer is Timer.IDLE and self.state is State.LISTENING:
-            self._do(act.EndConversation("idle"))
-            self.state = State.ENDED
+        match event.timer:  # each is set only while there is what it is about
+            case Timer.ENDPOINT:
+                self._end_turn(event.at_ms)
+            case Timer.RESCORE:
+                self._do(act.ScorePause(self.turn, self._the_pause.number))
+            case Timer.PARTIAL:
+                self._do(act.TranscribePartial(self.turn, self._said))
+                self._set(Timer.PARTIAL, event.at_ms + self.rules.partial_ms)
+            case Timer.IDLE:
+                self._do(act.EndConversation("idle"))
+                self.state = State.ENDED
 
     def _ended(self, _: ev.Ended) -> None:
         self.state = State.ENDED
