@@ -5,6 +5,7 @@ The server, `ahoy talk` and the benchmarks hold their conversations through the 
 
 import asyncio
 import logging
+import os
 from pathlib import Path
 
 from app.conversation.messages import Outlet
@@ -13,16 +14,17 @@ from app.conversation.options import Options, Providers
 from app.conversation.phrases import Phrases
 from app.conversation.session import Conversation
 from app.core.config import Settings
-from app.core.errors import AhoyError, ModelError, OverloadedError, ProviderError
+from app.core.errors import AhoyError, ModelError, OverloadedError, ProviderError, SettingsError
 from app.inference.location import resolve
 from app.inference.manifest import Role
 from app.inference.store import ModelStore
+from app.inference.worker import Worker
 from app.llm.base import LanguageModel
 from app.llm.scripted import ScriptedModel
 from app.stt.base import SpeechToText
 from app.stt.scripted import ScriptedRecognizer
+from app.tts import hibari, scripted
 from app.tts.base import TextToSpeech
-from app.tts.scripted import ScriptedVoice
 from app.turn.base import TurnDetector
 from app.turn.smart_turn import SmartTurnDetector
 from app.vad.base import VoiceActivityDetector
@@ -30,6 +32,9 @@ from app.vad.silero import SileroDetector
 
 log = logging.getLogger(__name__)
 
+COMPUTING_THREADS = 2
+"""Recognition and the turn model take turns on this many processors: side by side on two, each waits for the other, and
+the transcript, which everything else waits for, comes 80 ms later."""
 MULTILINGUAL = ("auto", "en", "de", "es", "fr", "it", "nl", "pl", "pt", "sv", "tr", "uk", "ja", "ko", "zh")
 """Languages offered when the multilingual recogniser is there; it knows more, and LANGUAGE takes any of them."""
 
@@ -37,7 +42,8 @@ MULTILINGUAL = ("auto", "en", "de", "es", "fr", "it", "nl", "pl", "pt", "sv", "t
 class Engine:
     """Holds the providers and opens conversations. `start` loads, `close` ends everything.
 
-    Raises ModelError at once when a model that the settings need is not there.
+    Raises ModelError at once when a model that the settings need is not there, SettingsError when they choose a voice
+    or a language that does not exist.
     """
 
     def __init__(
@@ -51,6 +57,8 @@ class Engine:
         self._store = store or ModelStore()
         self._paths = {name: self._find(name, value) for name, value in settings.needed_models.items()}
         self._multilingual = self._paths.get("stt_multilingual_model") or self._find_optional()
+        self._check_choices()
+        self._understanding: Worker
         self._providers: Providers | None = None
         self._loaded = asyncio.Event()
 
@@ -75,6 +83,7 @@ class Engine:
 
     async def start(self) -> None:
         """Load the models, in threads, and prepare the fixed phrases. Raises what the loading raises."""
+        self._understanding = Worker("understanding", threads=max(1, (os.cpu_count() or 1) // COMPUTING_THREADS))
         try:
             vad, turn, stt, llm, tts = await asyncio.gather(
                 asyncio.to_thread(self._load_vad),
@@ -151,18 +160,30 @@ class Engine:
         except ModelError:
             return None
 
+    def _check_choices(self) -> None:
+        """What the settings choose exists; found out now and not by the first who talks."""
+        settings = self.settings
+        voices = [voice.id for voice in (scripted.VOICES if settings.tts_provider == "scripted" else hibari.VOICES)]
+        if settings.voice not in {None, *voices}:
+            raise SettingsError(f"VOICE: there is no voice '{settings.voice}'; example: VOICE={voices[0]}")
+        recogniser = self._paths.get("stt_multilingual_model")
+        if recogniser and settings.language != "auto":
+            tokens = (recogniser / "tokenizer.json").read_text(encoding="utf-8")
+            if f'"<|{settings.language}|>"' not in tokens:
+                raise SettingsError(f"LANGUAGE: '{settings.language}' is not recognised; example: LANGUAGE=de")
+
     def _load_vad(self) -> VoiceActivityDetector:
         return SileroDetector(self._paths["vad_model"])
 
     def _load_turn(self) -> TurnDetector:
-        return SmartTurnDetector(self._paths["turn_model"])
+        return SmartTurnDetector(self._paths["turn_model"], worker=self._understanding)
 
     def _load_stt(self) -> SpeechToText:
         if self.settings.stt_provider == "scripted":
             return ScriptedRecognizer(self.settings.scripted_stt_ms)
         from app.stt.whisper import WhisperRecognizer  # noqa: PLC0415 (loads a large library, only if it is used)
 
-        return WhisperRecognizer(self._paths.get("stt_model"), self._multilingual)
+        return WhisperRecognizer(self._paths.get("stt_model"), self._multilingual, worker=self._understanding)
 
     def _load_llm(self) -> LanguageModel:
         settings = self.settings
@@ -181,10 +202,10 @@ class Engine:
     def _load_tts(self) -> TextToSpeech:
         settings = self.settings
         if settings.tts_provider == "scripted":
-            return ScriptedVoice(first_audio_ms=settings.scripted_first_audio_ms, audio_ms=settings.scripted_audio_ms)
-        from app.tts.hibari import HibariVoice  # noqa: PLC0415 (loads a large library, only if it is used)
-
-        return HibariVoice()
+            return scripted.ScriptedVoice(
+                first_audio_ms=settings.scripted_first_audio_ms, audio_ms=settings.scripted_audio_ms
+            )
+        return hibari.HibariVoice()
 
 
 _ROLES: dict[str, Role] = {

@@ -78,6 +78,6 @@ def test_a_wrong_value_in_the_file_and_on_the_command_line_is_explained_the_same
     ended = run("ahoy", "serve", "--port", "99999", directory=tmp_path, from_file=("PAUSE_MS", "PORT"))
     assert ended.returncode == 2
     assert ended.stderr.splitlines() == [
-        "PAUSE_MS: 'ten' is not a whole number from 64 to 1000; example: PAUSE_MS=64",
+        "PAUSE_MS: 'ten' is not a whole number from 32 to 1000; example: PAUSE_MS=32",
         "PORT: '99999' is not a whole number from 1 to 65535; example: PORT=8000",
     ]

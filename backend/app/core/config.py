@@ -102,7 +102,7 @@ class Settings(BaseSettings):
     provider_timeout_s: float = Field(20.0, gt=0, le=600, examples=["20"])
 
     # --- turn-taking
-    pause_ms: int = Field(64, ge=64, le=1000, examples=["64"])
+    pause_ms: int = Field(32, ge=32, le=1000, examples=["32"])
     endpointing_min_ms: int = Field(240, ge=100, le=5000, examples=["240"])
     endpointing_max_ms: int = Field(1600, ge=200, le=20_000, examples=["1600"])
     barge_in_ms: int = Field(160, ge=64, le=2000, examples=["160"])

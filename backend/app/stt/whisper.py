@@ -82,17 +82,25 @@ class _Reading:
 class WhisperRecognizer:
     """Implements SpeechToText. `english` and `multilingual` are model directories; at least one is needed.
 
-    English goes to the English model if there is one. Loading blocks; raises ModelError for a directory that holds
-    no model.
+    English goes to the English model if there is one. Each run computes on `threads` (default: all processors, up to
+    MAX_THREADS); runs take turns in `worker`, else in a thread of its own. Loading blocks; raises ModelError
+    for a directory that holds no model.
     """
 
-    def __init__(self, english: Path | None, multilingual: Path | None, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        english: Path | None,
+        multilingual: Path | None,
+        *,
+        threads: int | None = None,
+        worker: Worker | None = None,
+    ) -> None:
         threads = threads or min(MAX_THREADS, os.cpu_count() or 1)
         self._english = _Model(english, threads) if english else None
         self._multilingual = _Model(multilingual, threads) if multilingual else None
         if not english and not multilingual:
             raise ModelError("Speech recognition needs a model; set STT_MODEL.")
-        self._worker = Worker("stt")
+        self._worker = worker or Worker("stt")
         self._partials = 0
 
     async def transcribe(

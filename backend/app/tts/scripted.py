@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from app.tts.base import Voice
 
+VOICES = (Voice("tone", "Tone", "en"),)
 RATE_HZ = 16_000
 TONE_HZ = 440.0
 AMPLITUDE = 6000
@@ -33,7 +34,7 @@ class ScriptedVoice:
     @property
     def voices(self) -> Sequence[Voice]:
         """The tone."""
-        return (Voice("tone", "Tone", "en"),)
+        return VOICES
 
     async def speak(self, text: str, *, voice: str | None = None) -> AsyncGenerator[NDArray[np.int16], None]:
         """The tone; see TextToSpeech."""

@@ -20,9 +20,10 @@ VARIANCE_FLOOR = 1e-7
 
 
 class SmartTurnDetector:
-    """Implements TurnDetector. Loading blocks; raises ModelError when the file is not the model."""
+    """Implements TurnDetector. Works in `worker`, else in a thread of its own. Loading blocks; raises ModelError when
+    the file is not the model."""
 
-    def __init__(self, model_path: Path) -> None:
+    def __init__(self, model_path: Path, *, worker: Worker | None = None) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
@@ -31,7 +32,7 @@ class SmartTurnDetector:
             self._score(np.zeros(RATE_HZ, np.int16))  # the first run is slower than the rest
         except Exception as error:
             raise ModelError(f"The turn model {model_path} cannot be loaded: {error}") from None
-        self._worker = Worker("turn")
+        self._worker = worker or Worker("turn")
 
     async def score(self, audio: NDArray[np.int16]) -> float:
         """The probability that the turn is complete; see TurnDetector."""
