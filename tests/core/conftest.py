@@ -1,17 +1,10 @@
-"""Settings are read from the environment: here it holds none but those of the test.
-
-Property tests draw the same examples in every run, and are not judged by how fast the machine is.
-"""
+"""Settings are read from the environment: here it holds none but those of the test."""
 
 import os
 from pathlib import Path
 
 import pytest
 from app.core.config import Settings
-from hypothesis import settings
-
-settings.register_profile("steady", deadline=None, derandomize=True)
-settings.load_profile("steady")
 
 
 @pytest.fixture(autouse=True)
