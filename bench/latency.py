@@ -58,9 +58,9 @@ async def main() -> None:
             print("pauses inside a passage ...", flush=True)
             results["passages"] = await _pauses(engine)
         print("interruptions ...", flush=True)
-        waits = await _barge_in(engine, speech)
+        waits, spoken_over = await _barge_in(engine, speech)
         results["barge_in_silence_ms"] = percentiles(waits)
-        results["barge_in_yields"] = f"{len(waits)} of {BARGE_INS}"
+        results["barge_in_yields"] = f"{len(waits)} of {spoken_over}"
         print("memory ...", flush=True)
         results["memory"] = await _memory(engine)
     finally:
@@ -111,11 +111,13 @@ async def _pauses(engine: Engine) -> dict[str, int]:
     return found
 
 
-async def _barge_in(engine: Engine, speech: list[Utterance]) -> list[float]:
-    """From the first sound of speech over a reply until the reply is told to be silent, milliseconds."""
+async def _barge_in(engine: Engine, speech: list[Utterance]) -> tuple[list[float], int]:
+    """From the first sound of speech over a reply until the reply is told to be silent, milliseconds; and how many
+    replies were spoken over."""
     dialogue = Dialogue(engine, Options.from_settings(engine.settings, greeting=False))
     await dialogue.start()
     waits: list[float] = []
+    spoken_over = 0
     for number in range(BARGE_INS):
         dialogue.conversation.type("Tell me a long story about a ship and its captain.")
         await dialogue.silence(lambda: dialogue.conversation.state is State.SPEAKING, limit_ms=ANSWER_LIMIT_MS)
@@ -123,12 +125,15 @@ async def _barge_in(engine: Engine, speech: list[Utterance]) -> list[float]:
         utterance = speech[number % len(speech)]
         moments = len(dialogue.moments)
         began_s = await dialogue.send(utterance.audio) + utterance.begins_ms / 1000
-        cleared = [moment.at_s for moment in dialogue.moments[moments:] if isinstance(moment.message, msg.AudioCleared)]
+        new = dialogue.moments[moments:]
+        cleared = [moment.at_s for moment in new if isinstance(moment.message, msg.AudioCleared)]
         waits.extend((at_s - began_s) * 1000 for at_s in cleared[:1])
+        ended_by_itself = any(isinstance(moment.message, msg.ReplyDone) and moment.at_s < began_s for moment in new)
+        spoken_over += not ended_by_itself
         dialogue.conversation.interrupt()
         await dialogue.silence(lambda: dialogue.conversation.state is State.LISTENING, limit_ms=ANSWER_LIMIT_MS)
     await dialogue.stop()
-    return waits
+    return waits, spoken_over
 
 
 async def _memory(engine: Engine) -> dict[str, float]:
