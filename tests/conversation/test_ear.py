@@ -176,14 +176,25 @@ def test_the_audio_clock_never_stands_still_whatever_the_client_sends(chunks) ->
     run_in_virtual_time(conversation())
 
 
+async def test_empty_messages_are_no_audio(listener: Listener) -> None:
+    await listener.send(VOICE, 1000)
+    for _ in range(100):
+        listener.ear.hear(audio(SILENCE, 0))
+        await listener.pass_time(20)
+    assert listener.kinds[-1] is SpeechPaused
+    assert listener.ear.clock_ms == pytest.approx(3000, abs=1)
+
+
 # --- mute
 
 
 async def test_muted_a_voice_is_silence_and_the_clock_goes_on(listener: Listener) -> None:
     await listener.send(VOICE, 500)
     listener.ear.mute(True)
-    await listener.send(VOICE, 2000)
-    assert listener.kinds == [SpeechStarted, SpeechSustained, SpeechPaused]
+    await listener.send(VOICE, 200)
+    assert listener.kinds == [SpeechStarted, SpeechSustained, SpeechPaused], "at once, and not when it is missed"
+    await listener.send(VOICE, 1800)
+    assert len(listener.events) == 3
     assert listener.ear.clock_ms == pytest.approx(2500, abs=25)
     listener.ear.mute(False)
     await listener.send(VOICE, 500)

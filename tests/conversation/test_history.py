@@ -56,7 +56,7 @@ def test_what_was_heard_of_several_replies_to_one_turn_is_put_together():
     past.user_said(1, "Hello")
     past.assistant_said(1, "Well, ")
     past.assistant_said(1, "  ")
-    past.assistant_said(1, "sorry.")
+    past.assistant_said(1, " sorry.")
     assert contents(past)[2:] == [("assistant", "Well, sorry.")]
 
 

@@ -57,6 +57,13 @@ async def test_without_anything_to_call_it_rests_and_begins_again() -> None:
     metronome.remove(key)
 
 
+async def test_when_the_last_one_leaves_in_its_own_tick_it_rests() -> None:
+    metronome = Metronome()
+    key = metronome.add(lambda: metronome.remove(key))
+    await asyncio.sleep(0.021)
+    assert metronome._handle is None
+
+
 async def test_a_conversation_that_fails_is_left_out_and_the_others_go_on() -> None:
     metronome, counter = Metronome(), Counter()
     failures = 0

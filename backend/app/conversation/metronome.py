@@ -51,9 +51,7 @@ class Metronome:
 
     def _start(self) -> None:
         if self._handle is None:
-            loop = asyncio.get_running_loop()
-            self._due = loop.time()
-            self._schedule(loop)
+            self._schedule(asyncio.get_running_loop())
 
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
         # After a stall there is no burst of ticks to catch up: playout looks at the time, not at the count.
