@@ -1,10 +1,9 @@
 """The page for everybody: with the keyboard alone, with a screen reader, on a small screen, in both themes."""
 
 import re
-from collections.abc import Iterator
 
 import pytest
-from page_stage import PageServer, chromium, in_state, talk, tone, visitor
+from page_stage import PageServer, in_state, talk, tone, visitor
 from playwright.sync_api import Browser, Page, expect
 
 CONTRAST = """() => {
@@ -39,18 +38,6 @@ CONTRAST = """() => {
   }
   return worst;
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as launched:
-        yield launched
-
-
-@pytest.fixture
-def server() -> Iterator[PageServer]:
-    with PageServer() as running:
-        yield running
 
 
 def fill(page: Page, server: PageServer) -> None:

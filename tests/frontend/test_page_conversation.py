@@ -1,31 +1,11 @@
 """A conversation through the real page in a real browser: what is shown, what is heard, what is sent."""
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
-from page_stage import RATE_HZ, Line, PageServer, chromium, in_state, recording, talk, tone, visitor, wait_until
-from playwright.sync_api import Browser, Page, expect
+from page_stage import RATE_HZ, Line, PageServer, in_state, recording, talk, tone, wait_until
+from playwright.sync_api import Page, expect
 
 TEXT = "It was the best of times. It was the worst of times."
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as launched:
-        yield launched
-
-
-@pytest.fixture
-def server() -> Iterator[PageServer]:
-    with PageServer() as running:
-        yield running
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    with visitor(browser) as opened:
-        yield opened
 
 
 def lines(page: Page) -> list[str]:

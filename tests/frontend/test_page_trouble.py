@@ -23,18 +23,6 @@ def browser() -> Iterator[Browser]:
         yield launched
 
 
-@pytest.fixture
-def server() -> Iterator[PageServer]:
-    with PageServer() as running:
-        yield running
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    with visitor(browser) as opened:
-        yield opened
-
-
 def failing_with(name: str) -> str:
     """An init script: the browser answers requests for the microphone with this error."""
     return f"navigator.mediaDevices.getUserMedia = async () => {{ throw new DOMException('', '{name}'); }};"

@@ -4,7 +4,6 @@ Bytes go to a `.part` file that survives a cut connection and a killed process; 
 a Range request (RFC 9110, section 14). The hash of the whole file decides at the end.
 """
 
-import hashlib
 import random
 import ssl
 import time
@@ -18,7 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from app.core.errors import ModelError
-from app.inference.disk import disk_errors, human_size
+from app.inference.disk import disk_errors, human_size, sha256_of, size_of
 from app.inference.index import ACCEPT, Link, Page, local_path, locate, places
 from app.inference.manifest import Archive
 from app.inference.progress import PullProgress
@@ -73,7 +72,7 @@ class Downloader:
         Raises ModelError when no index has it, none can be reached, the hash differs (the file is then removed), or
         the disk refuses it.
         """
-        self._progress.file_started(archive.filename, archive.size_bytes, min(_size(part), archive.size_bytes))
+        self._progress.file_started(archive.filename, archive.size_bytes, min(size_of(part), archive.size_bytes))
         if not _is_whole(archive, part):
             self._fetch_from_anywhere(archive, part)
         self._progress.file_finished(archive.filename)
@@ -110,7 +109,7 @@ class Downloader:
     def _fetch_link(self, archive: Archive, link: Link, part: Path) -> None:
         if link.sha256 not in {None, archive.sha256}:
             raise _wrong_hash(archive, f"{link.sha256} on offer", link.url)
-        resumed = _size(part) > 0
+        resumed = size_of(part) > 0
         self._fill(archive, link.url, part)
         if _is_whole(archive, part):
             return
@@ -119,7 +118,7 @@ class Downloader:
             self._fill(archive, link.url, part)
             if _is_whole(archive, part):
                 return
-        found = _sha256(part)
+        found = sha256_of(part)
         part.unlink()
         raise _wrong_hash(archive, found, link.url)
 
@@ -129,18 +128,18 @@ class Downloader:
             self._copy(archive, source, part)
             return
         failures = 0
-        while (before := _size(part)) != archive.size_bytes:
+        while (before := size_of(part)) != archive.size_bytes:
             try:
                 self._append(archive, url, part)
-                if _size(part) != archive.size_bytes:
+                if size_of(part) != archive.size_bytes:
                     raise _TransientError("the connection ended early")
             except (httpx.TransportError, _TransientError) as error:
-                failures = 1 if _size(part) - before >= _WORTHWHILE_BYTES else failures + 1
+                failures = 1 if size_of(part) - before >= _WORTHWHILE_BYTES else failures + 1
                 _wait_or_give_up(failures, url, error)
 
     def _append(self, archive: Archive, url: str, part: Path) -> None:
         """One request for what `part` still lacks."""
-        have = _size(part)
+        have = size_of(part)
         if have > archive.size_bytes:
             part.unlink()
             have = 0
@@ -265,19 +264,7 @@ def _wrong_hash(archive: Archive, found: str, url: str) -> _SourceError:
 
 
 def _is_whole(archive: Archive, part: Path) -> bool:
-    return _size(part) == archive.size_bytes and _sha256(part) == archive.sha256
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
+    return size_of(part) == archive.size_bytes and sha256_of(part) == archive.sha256
 
 
 def _where(url: str) -> str:

@@ -10,7 +10,6 @@ well as long as it is complete.
 """
 
 import contextlib
-import hashlib
 import json
 import os
 import shutil
@@ -23,7 +22,7 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 from app.core.errors import ModelError
-from app.inference.disk import disk_errors, ensure_space
+from app.inference.disk import disk_errors, ensure_space, sha256_of, size_of
 from app.inference.download import Downloader
 from app.inference.extract import extract
 from app.inference.manifest import MANIFEST, Archive, ModelEntry, ModelFile
@@ -135,7 +134,7 @@ class ModelStore:
         archives = [(archive, _part(downloads, archive)) for archive in entry.archives_for(bad)]
         with disk_errors(directory):
             downloads.mkdir(parents=True, exist_ok=True)
-            left = sum(max(0, archive.size_bytes - _size(part)) for archive, part in archives)
+            left = sum(max(0, archive.size_bytes - size_of(part)) for archive, part in archives)
             ensure_space(directory, left + sum(file.size_bytes for file in bad))
         for archive, part in archives:
             downloader.fetch(archive, part)
@@ -162,7 +161,7 @@ class ModelStore:
                 stamp = {"sha256": file.sha256, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
                 if status.st_size != file.size_bytes:
                     faults.append((file, f"{path} has {status.st_size} bytes instead of {file.size_bytes}"))
-                elif (reread or old.get(file.path) != stamp) and (found := _sha256(path)) != file.sha256:
+                elif (reread or old.get(file.path) != stamp) and (found := sha256_of(path)) != file.sha256:
                     faults.append((file, f"{path} has SHA-256 {found} instead of {file.sha256}"))
                 else:
                     new[file.path] = stamp
@@ -213,15 +212,3 @@ def _write_stamp(directory: Path, stamp: dict[str, dict[str, Any]]) -> None:
             temporary.replace(directory / _STAMP)
         finally:
             temporary.unlink(missing_ok=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0
