@@ -124,6 +124,18 @@ async def test_when_the_client_stops_sending_silence_passes_in_real_time(listene
     await listener.pass_time(5000)
     assert listener.kinds == [SpeechStarted, SpeechSustained, SpeechPaused]
     assert listener.ear.clock_ms == pytest.approx(1000 + 5000 + CLIENT_SILENCE_MS - 20, abs=1)
+    assert max(np.diff(listener.times_ms)) <= 32, "and alarms go off at their times"
+
+
+async def test_what_was_said_before_a_gap_and_after_it_is_not_one_sound(listener: Listener) -> None:
+    await listener.send(VOICE, 16, chunk_ms=16)
+    assert len(listener.voice._kept) == 16 * MS, "half a window waits for its other half"
+    await listener.pass_time(1000)
+    assert len(listener.voice._kept) == 0
+    await listener.send(VOICE, 640)
+    (started, _) = listener.events
+    assert isinstance(started, SpeechStarted)
+    assert abs(started.onset_ms - (listener.ear.clock_ms - 640)) <= 1
 
 
 async def test_a_client_that_never_sends_is_silent_and_time_passes(listener: Listener) -> None:
@@ -141,6 +153,22 @@ async def test_audio_that_was_only_late_is_not_lost_and_no_silence_comes_between
     await listener.send(VOICE, 1000)
     assert listener.ear.clock_ms == 2400
     assert listener.kinds == [SpeechStarted, SpeechSustained]
+
+
+@pytest.mark.parametrize("stall_ms", [300, 600, 3000])
+async def test_when_we_were_slow_what_the_client_sent_meanwhile_counts_and_not_silence(
+    listener: Listener, stall_ms: int
+) -> None:
+    """A server that could not look for a while sees its own clock first, and the client's audio a moment later."""
+    await listener.send(VOICE, 1000)
+    listener.now_s += stall_ms / 1000
+    listener.ear.tick()
+    for _ in range(stall_ms // 20):
+        listener.ear.hear(audio(VOICE, 20))
+    await listener.settle()
+    await listener.send(VOICE, 1000)
+    assert listener.kinds == [SpeechStarted, SpeechSustained]
+    assert listener.ear.clock_ms == 2000 + stall_ms
 
 
 @pytest.mark.parametrize("chunk_ms", [500, 1000])
@@ -260,9 +288,9 @@ async def test_when_time_has_jumped_by_an_hour_others_get_their_turn_meanwhile(l
     living = asyncio.create_task(neighbour())
     listener.now_s += 3600
     listener.ear.tick()
-    await listener.settle()
+    await listener.pass_time(20)
     living.cancel()
-    assert listener.ear.clock_ms == pytest.approx(3_600_000, abs=1)
+    assert listener.ear.clock_ms == pytest.approx(3_600_020, abs=1)
     assert turns > 3000, "about once for every second of it"
 
 
@@ -270,18 +298,22 @@ async def test_when_time_has_jumped_by_an_hour_others_get_their_turn_meanwhile(l
 
 
 async def test_when_the_detector_has_too_much_to_do_windows_go_unheard_and_the_clock_goes_on(
-    listener: Listener,
+    listener: Listener, caplog: pytest.LogCaptureFixture
 ) -> None:
     await listener.send(SILENCE, 500)
     listener.voice.failure = OverloadedError("Too much to hear.")
     await listener.send(VOICE, 500)
     assert listener.events == []
+    assert [record.getMessage() for record in caplog.records] == ["Too much to hear."], "once, not for every window"
     listener.voice.failure = None
     await listener.send(VOICE, 512)
     started = listener.events[0]
     assert isinstance(started, SpeechStarted)
     assert abs(started.onset_ms - 1000) <= 64, "and times are right again"
     assert listener.ear.clock_ms == pytest.approx(1512, abs=20)
+    listener.voice.failure = OverloadedError("Too much again.")
+    await listener.send(VOICE, 100)
+    assert len(caplog.records) == 2, "and again when it happens again"
 
 
 async def test_a_failing_detector_is_the_end_of_listening() -> None:
@@ -303,6 +335,23 @@ async def test_a_detector_that_does_not_answer_is_noticed() -> None:
     with pytest.raises(ProviderError, match="gave nothing for 5 s"):
         listener.ear.tick()
     listener._listening.cancel()
+
+
+@pytest.mark.parametrize("silent", [False, True])
+async def test_closing_in_the_middle_of_long_input_leaves_the_rest(silent: bool) -> None:
+    listener = Listener()
+
+    def close_at_a_second() -> None:
+        if listener.ear.clock_ms >= 1000:
+            listener.ear.close()
+
+    listener.ear._on_time = close_at_a_second
+    if silent:
+        listener.ear._receive(20_000 * MS)
+    else:
+        listener.ear.hear(audio(VOICE, 20_000))
+    await listener._listening
+    assert listener.ear.clock_ms == pytest.approx(1000, abs=32)
 
 
 async def test_after_closing_nothing_is_heard_any_more() -> None:

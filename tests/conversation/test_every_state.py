@@ -33,7 +33,8 @@ async def until(stage: Stage, state: State, level: int = SILENCE) -> None:
 
 async def at(moment: str) -> Stage:
     """A conversation that has come to this moment."""
-    stage = Stage(greeting="Ahoy there, how can I help?" if moment.startswith("greeting") else "", pause_ms=64)
+    greeting = "Ahoy there, how can I help?" if moment.startswith("greeting") else ""
+    stage = Stage(greeting=greeting, pause_ms=64, tone_ms=700)
     if moment == "greeting is made":
         stage.tts._first_s = 1.0
     await stage.__aenter__()
@@ -70,12 +71,12 @@ async def at(moment: str) -> Stage:
 
 async def goes_on(stage: Stage) -> None:
     """The conversation comes to rest, and a question is answered as ever."""
-    await stage.send(SILENCE, 6000)
+    await stage.send(SILENCE, 3000)
     assert stage.conversation.state is State.LISTENING
     stage.turn.probabilities, stage.stt.words = [0.98], ["and now a question"]
-    stage.stt.delay_s = stage.llm.first_s = 0.1
+    stage.stt.delay_s = stage.llm.first_s = stage.tts._first_s = 0.1
     said, answers = len(stage.said), len(stage.answers)
-    await stage.say(800, then_silent_ms=5000)
+    await stage.say(800, then_silent_ms=2500)
     assert stage.said[said:] == ["and now a question"]
     assert [answer.heard for answer in stage.answers[answers:]] == [ANSWER]
 
@@ -84,7 +85,7 @@ async def goes_on(stage: Stage) -> None:
 async def test_what_is_typed_is_answered_once(moment: str) -> None:
     stage = await at(moment)
     stage.conversation.type("  and this  ")
-    await stage.send(SILENCE, 6000)
+    await stage.send(SILENCE, 5000)
     assert stage.said[-1].endswith("and this")
     whole = [answer.heard for answer in stage.answers if answer.heard == ANSWER]
     assert whole == [ANSWER], "one answer to what was said and typed"
@@ -125,7 +126,7 @@ async def test_the_button_silences_what_is_spoken_and_the_conversation_goes_on(m
 async def test_muted_a_turn_ends_and_a_reply_is_heard_out(moment: str) -> None:
     stage = await at(moment)
     stage.conversation.mute(True)
-    for _ in range(400):
+    for _ in range(250):
         await stage.send(VOICE, FRAME_MS)
     assert stage.conversation.state is State.LISTENING
     assert [answer.interrupted for answer in stage.answers] == [False] * len(stage.answers)

@@ -189,7 +189,7 @@ moves = st.lists(
 )
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(moves=moves, ends=st.booleans())
 def test_every_lowered_reply_is_brought_back_or_silenced(moves, ends):
     """And whatever else is told keeps to the written protocol, see Stage."""

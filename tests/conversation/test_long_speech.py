@@ -5,7 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 from app.conversation import messages as msg
-from stage import RATE_HZ, SILENCE, VOICE, Stage
+from stage import RATE_HZ, SILENCE, VOICE, Stage, stall
 
 pytestmark = pytest.mark.looptime
 
@@ -144,3 +144,15 @@ async def test_a_burst_beyond_the_inbox_loses_its_oldest_audio_and_counts_it():
         await stage.send(SILENCE, 6000)
     assert stage.said == ["tell me more"]
     assert len(stage.messages(msg.ReplyDone)) == 1
+
+
+async def test_a_server_that_was_slow_for_a_moment_does_not_cut_the_speaker_off():
+    async with Stage() as stage:
+        await stage.send(VOICE, 1000)
+        stall(0.8)
+        await asyncio.sleep(0.01)
+        for _ in range(40):  # what the client sent meanwhile
+            stage.conversation.hear(audio((VOICE, 20)))
+        await stage.say(1000, then_silent_ms=5000)
+    assert stage.said == ["tell me more"]
+    assert voiced_ms(stage) == 2800

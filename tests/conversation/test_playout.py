@@ -132,7 +132,9 @@ async def test_a_reply_that_nobody_hears_waits_at_the_backlog_and_goes_on_when_i
         listening.playout.add(ramp(0, 1000 * MS))
         seconds += 1
     assert seconds == BACKLOG_MS / 1000 + 1
-    listening.listen(2 * 1000 + TICK_MS)
+    listening.listen(500)
+    assert not listening.playout.has_room.is_set()
+    listening.listen(1500 + TICK_MS)
     async with asyncio.timeout(10):
         await listening.playout.has_room.wait()
 
@@ -233,6 +235,7 @@ def test_a_report_counts_for_the_time_since_it_came_but_not_for_ever():
     listening = counting(10, 2000)
     listening.listen(1000)
     listening.playout.report(200, listening.now_ms)
+    listening.playout.report(math.nan, listening.now_ms)
     assert listening.playout.heard_samples(listening.now_ms) == 200 * MS
     listening.listen(100)
     assert listening.playout.heard_samples(listening.now_ms) == pytest.approx(300 * MS)

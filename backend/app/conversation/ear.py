@@ -22,6 +22,8 @@ INBOX_LIMIT_MS = 30_000.0
 """Audio received but not yet looked at; beyond this the oldest goes and is counted."""
 LONG_CHUNK_S = 1.0
 """A client that sends chunks of up to this length is waited for accordingly."""
+STALL_S = 0.2
+"""When nobody has looked for so long, what the client sent meanwhile is still on its way to us."""
 YIELD_WINDOWS = 32
 """Silence needs no waiting; after this much of it (a second) others get their turn all the same."""
 log = logging.getLogger(__name__)
@@ -61,7 +63,7 @@ class Ear:
         self._inbox_samples = 0
         self._wake = asyncio.Event()
         self._closed = False
-        self._covered_s = now_s()
+        self._covered_s = self._ticked_s = now_s()
         buffer.note_arrival(self._covered_s)
         self._silent = self._muted = self._overloaded = False
         self._fed = self._windows = 0
@@ -108,6 +110,10 @@ class Ear:
         now_s = self._now_s()
         if self._asked_s is not None and now_s - self._asked_s >= self._timeout_s:
             raise ProviderError(f"The voice detector gave nothing for {self._timeout_s:g} s.")
+        stalled = now_s - self._ticked_s >= STALL_S
+        self._ticked_s = now_s
+        if stalled:
+            return
         gap_s = now_s - self._covered_s
         if self._muted or self.buffer.since_arrival_s(now_s) >= self._patience_s:
             self._silent = True
