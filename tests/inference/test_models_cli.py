@@ -107,7 +107,10 @@ def settings(**changes: str) -> Settings:
 def test_starting_fetches_a_missing_model_and_says_so(store: ModelStore, capsys: pytest.CaptureFixture[str]) -> None:
     fetch_missing(settings(llm_model="fake"))
     assert store.present("fake")
-    assert "fake: ready" in capsys.readouterr().out
+    announced, *_, ready = capsys.readouterr().out.splitlines()
+    assert announced.startswith("Fetching models that are not here yet (")
+    assert announced.endswith("): fake")
+    assert ready == "fake: ready"
     fetch_missing(settings(llm_model="fake"))
     assert capsys.readouterr().out == "", "nothing to say when everything is here"
 

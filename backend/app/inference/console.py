@@ -25,6 +25,8 @@ def fetch_missing(settings: Settings) -> None:
     store = ModelStore()
     missing = tuple(name for name in models_of_settings(settings, store) if not store.present(name))
     if missing:
+        size = sum(archive.size_bytes for name in missing for archive in store.entry(name).archives)
+        print(f"Fetching models that are not here yet ({human_size(size)}): {', '.join(missing)}", flush=True)
         pull_with_progress(store, missing)
 
 
