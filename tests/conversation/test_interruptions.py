@@ -111,6 +111,15 @@ async def test_speaking_before_the_greeting_is_audible_is_answered():
     assert [answer.heard for answer in stage.answers if answer.heard] == [stage.llm.replies[0]]
 
 
+async def test_of_a_long_greeting_whole_sentences_count_when_they_were_heard():
+    async with Stage(
+        greeting="Hi. " + "This second sentence is so very much longer than the first one was, really."
+    ) as it:
+        await it.send(SILENCE, 80 + 1500 + 100)  # the first one, as long as the second
+        it.conversation.interrupt()
+    assert it.answers[0].heard == "Hi. "
+
+
 # --- what the listener reports
 
 

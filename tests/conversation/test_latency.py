@@ -155,3 +155,11 @@ async def test_each_conversation_has_its_own_account():
         second.llm.first_s = 1.0
         shown = await asyncio.gather(asked(first), asked(second))
     assert shown[1].voice_to_voice_ms - shown[0].voice_to_voice_ms > 700
+
+
+async def test_a_greeting_waits_for_no_decision():
+    async with Stage(greeting="Ahoy!") as stage:
+        await stage.send(SILENCE, 2500)
+    (shown,) = stage.messages(msg.LatencyShown)
+    assert (shown.turn, shown.endpointing_ms, shown.stt_ms) == (0, 0, 0)
+    assert shown.voice_to_voice_ms == pytest.approx(shown.tts_ms, abs=1)

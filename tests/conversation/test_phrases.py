@@ -21,10 +21,19 @@ def voice() -> ToldVoice:
 async def test_a_phrase_is_synthesised_once_for_each_voice(voice: ToldVoice) -> None:
     phrases = Phrases(voice)
     first = await phrases.audio("Ahoy!", None)
-    assert len(first) == 500 * 16
+    ((text, audio),) = first
+    assert text == "Ahoy!"
+    assert len(audio) == 500 * 16
     assert await phrases.audio("Ahoy!", None) is first
     await phrases.audio("Ahoy!", "heart")
     assert voice.given == ["Ahoy!", "Ahoy!"]
+
+
+async def test_a_phrase_comes_in_pieces_as_any_reply_does(voice: ToldVoice) -> None:
+    phrase = await Phrases(voice).audio("Ahoy there! 👋 *How* can I help?", None)
+    assert [text for text, _ in phrase] == ["Ahoy there! ", "👋 *How* can I help?"]
+    assert voice.given == ["Ahoy there!", "👋 How can I help?"]
+    assert all(len(audio) == 500 * 16 for _, audio in phrase)
 
 
 async def test_a_phrase_that_is_there_needs_no_synthesiser(voice: ToldVoice) -> None:

@@ -9,6 +9,7 @@ from contextlib import aclosing
 import numpy as np
 from numpy.typing import NDArray
 
+from app.conversation.chunker import SpeechChunker, speakable
 from app.conversation.patience import within
 from app.core.errors import ProviderError
 from app.tts.base import TextToSpeech
@@ -16,13 +17,17 @@ from app.tts.base import TextToSpeech
 CAPACITY = 64
 """Phrases remembered beside those that are kept; one of a few seconds is about 200 kB."""
 
+Phrase = list[tuple[str, NDArray[np.int16]]]
+"""The pieces of a phrase, each with its audio (int16 mono [n]; empty when it has no sound)."""
+
 
 class Phrases:
-    """The audio of fixed phrases, int16 mono at the synthesiser's rate. Shared by all conversations."""
+    """The audio of fixed phrases at the synthesiser's rate, in pieces like those of any reply, so that it is known how
+    far a phrase was heard. Shared by all conversations."""
 
     def __init__(self, tts: TextToSpeech) -> None:
         self._tts = tts
-        self._audio: OrderedDict[tuple[str, str | None], NDArray[np.int16]] = OrderedDict()
+        self._audio: OrderedDict[tuple[str, str | None], Phrase] = OrderedDict()
         self._kept: set[tuple[str, str | None]] = set()
 
     @property
@@ -35,7 +40,7 @@ class Phrases:
         await self.audio(text, voice, timeout_s=timeout_s)
         self._kept.add((text, voice))
 
-    async def audio(self, text: str, voice: str | None, *, timeout_s: float = 20.0) -> NDArray[np.int16]:
+    async def audio(self, text: str, voice: str | None, *, timeout_s: float = 20.0) -> Phrase:
         """The phrase in this voice, synthesised now if it is not kept yet.
 
         If that fails and the phrase is kept in another voice, that one is better than silence.
@@ -54,12 +59,19 @@ class Phrases:
         self._audio.move_to_end(key)
         return self._audio[key]
 
-    async def _make(self, text: str, voice: str | None) -> NDArray[np.int16]:
-        async with aclosing(self._tts.speak(text, voice=voice)) as speech:
-            audio = np.concatenate([np.zeros(0, np.int16), *[piece async for piece in speech]])
-        if not len(audio):
+    async def _make(self, text: str, voice: str | None) -> Phrase:
+        chunker = SpeechChunker()
+        phrase = [(chunk, await self._speak(chunk, voice)) for chunk in (*chunker.push(text), *chunker.flush())]
+        if not any(len(audio) for _, audio in phrase):
             raise ProviderError("The speech synthesiser made no sound for a phrase.")
-        return audio
+        return phrase
+
+    async def _speak(self, chunk: str, voice: str | None) -> NDArray[np.int16]:
+        pieces = [np.zeros(0, np.int16)]
+        if words := speakable(chunk):
+            async with aclosing(self._tts.speak(words, voice=voice)) as speech:
+                pieces += [piece async for piece in speech]
+        return np.concatenate(pieces)
 
     def _forget(self) -> None:
         """Make room: what was not asked for the longest goes."""

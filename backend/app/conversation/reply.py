@@ -70,12 +70,13 @@ class Reply:
         """
         self._add_text(text)
         started = self._work_s()
-        audio = await providers.phrases.audio(text, options.voice, timeout_s=options.provider_timeout_s)
+        phrase = await providers.phrases.audio(text, options.voice, timeout_s=options.provider_timeout_s)
         self.clock.tts_s = self._work_s() - started
-        converter = StreamConverter(providers.phrases.rate_hz, self.playout.rate_hz)
-        self.playout.begin_chunk(text)
-        self._add_audio(np.concatenate((await converter.push(audio), await converter.flush())))
-        self.playout.end_chunk()
+        for chunk, audio in phrase:
+            converter = StreamConverter(providers.phrases.rate_hz, self.playout.rate_hz)
+            self.playout.begin_chunk(chunk)
+            self._add_audio(np.concatenate((await converter.push(audio), await converter.flush())))
+            self.playout.end_chunk()
         self.playout.finish()
 
     async def answer(self, messages: Sequence[Message], providers: Providers, options: Options) -> None:

@@ -85,7 +85,7 @@ class Conversation:
         self._tasks: set[asyncio.Task[None]] = set()
         self._pause_tasks: list[asyncio.Task[None]] = []
         self._side_task: asyncio.Task[None] | None = None
-        self._spoken = TurnClock(self._now_s())
+        self._spoken = self._clock_from_now()
         self._covered_ms = 0.0
 
     # --- what comes in
@@ -108,7 +108,7 @@ class Conversation:
     def type(self, text: str) -> None:
         """A typed turn."""
         if text.strip():
-            self._spoken = TurnClock(self._now_s())
+            self._spoken = self._clock_from_now()
             self._dispatch(ev.Typed(self.ear.clock_ms, text))
 
     def interrupt(self) -> None:
@@ -317,12 +317,14 @@ class Conversation:
         self._buffer.consume(until_ms=self._covered_ms)
 
     def _confirm(self, turn: int, text: str) -> None:
-        if self._spoken.decided_s is None:
-            self._spoken.decided_s = self._now_s()
         self._use_audio()
         if text:
             self._history.user_said(turn, text)
         self._tell(msg.TranscriptShown(turn, text, final=True))
+
+    def _clock_from_now(self) -> TurnClock:
+        """The account of what needs no decision: a greeting, a typed turn."""
+        return TurnClock(self._now_s(), decided_s=self._now_s())
 
     # --- tasks
 
