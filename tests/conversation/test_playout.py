@@ -196,6 +196,20 @@ def test_only_words_that_were_heard_to_their_end_count():
     assert listening.heard == "An"
 
 
+def test_the_pause_behind_the_last_word_need_not_be_heard():
+    listening = Listening()
+    listening.playout.begin_chunk("One two three four.")
+    listening.playout.add(np.concatenate([np.full(800 * MS, 5000), np.full(200 * MS, 100)]).astype(np.int16))
+    listening.playout.end_chunk()
+    listening.say(" 👋", 0)
+    listening.listen(700)
+    assert listening.heard == "One two three"
+    listening.listen(120)
+    assert listening.heard == "One two three four."
+    listening.listen(200)
+    assert listening.heard == "One two three four. 👋"
+
+
 def test_of_a_script_without_spaces_every_character_counts():
     listening = Listening()
     listening.say("今日はいい天気です。", 1000)

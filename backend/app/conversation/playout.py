@@ -23,6 +23,8 @@ REPORT_GRACE_MS = 1500.0
 """How long the end of a reply waits for a listener whose own reports lag behind (a slow speaker, a jitter buffer)."""
 REPORT_LAG_MS = 200.0
 """A listener is taken to have heard this much more than it reported, at most: reports come five times a second."""
+AUDIBLE = 184
+"""-45 dBFS; what is quieter at the end of a chunk is the pause behind its last word."""
 SPEECH_CHARACTERS_PER_S = 15.0
 """Speaking rate assumed for a chunk whose audio is not complete yet."""
 
@@ -34,6 +36,8 @@ class _Chunk:
     text: str
     start: int
     samples: int = 0
+    spoken: int = 0
+    """Samples up to its last sound."""
     complete: bool = False
     """Its audio is all there. The last chunk of a reply that broke off never is."""
 
@@ -68,9 +72,13 @@ class Playout:
 
     def add(self, samples: NDArray[np.int16]) -> None:
         """Add audio (int16 mono [n] at the playout's rate) of the current chunk."""
+        chunk = self._chunks[-1]
+        audible = np.flatnonzero((samples > AUDIBLE) | (samples < -AUDIBLE))
+        if len(audible):
+            chunk.spoken = chunk.samples + int(audible[-1]) + 1
+        chunk.samples += len(samples)
         self._queue.append(samples)
         self._total += len(samples)
-        self._chunks[-1].samples += len(samples)
         if (self._total - self._sent) * 1000 > BACKLOG_MS * self.rate_hz:
             self.has_room.clear()
 
@@ -143,12 +151,14 @@ class Playout:
         text = ""
         for chunk in self._chunks:
             passed = heard - chunk.start
-            if chunk.complete and passed >= chunk.samples:
+            if passed < 0:  # in the pause behind the chunk before
+                break
+            if chunk.complete and passed >= chunk.spoken:
                 text += chunk.text
                 continue
-            length = chunk.samples
+            length = chunk.spoken
             if not chunk.complete:  # always more than is there, so that its last word is not taken for heard
-                length = max(length + 1, int(len(chunk.text) / SPEECH_CHARACTERS_PER_S * self.rate_hz))
+                length = max(chunk.samples + 1, int(len(chunk.text) / SPEECH_CHARACTERS_PER_S * self.rate_hz))
             return text + _words_up_to(chunk.text, min(passed, chunk.samples) / length)
         return text
 
