@@ -139,6 +139,18 @@ async def test_partial_transcripts_grow_while_the_user_speaks():
     assert partial == ["so far", "so far"]
 
 
+async def test_the_model_reads_along_while_the_user_speaks():
+    async with Stage() as stage:
+        read: list[str] = []
+
+        async def reads(messages):
+            read.append(messages[-1].content)
+
+        stage.llm.warm = reads
+        await stage.send(VOICE, 1600)
+    assert read == ["Be brief.", "so"], "the last word of a partial transcript may be half a word"
+
+
 async def test_a_typed_turn_is_answered():
     async with Stage() as stage:
         stage.conversation.type("what is a bell")
