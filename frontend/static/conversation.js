@@ -221,7 +221,8 @@ globalThis.Ahoy ??= {};
         "transcript.partial": show,
         "transcript.final": () => {
           show();
-          this.set({ activity: "thinking" });
+          if (message.text) this.set({ activity: "thinking" });
+          else this.rest(); // it was a noise, not words
         },
         "turn.reopened": () => {
           show();

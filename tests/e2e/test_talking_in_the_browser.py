@@ -141,18 +141,23 @@ def heard(page: Page, begin_s: float, end_s: float) -> tuple[NDArray[np.float64]
     return wave[round((begin_s - begun_s) * rate_hz) : round((end_s - begun_s) * rate_hz)], rate_hz
 
 
-def answer_heard(page: Page, reply: int) -> tuple[str, NDArray[np.float64], int]:
-    """Once the reply has been spoken to its end: its text, its sound, the sound's rate."""
-    done = arrived(page, "reply.done", reply=reply)
-    assert not done["interrupted"]
+def answer_heard(page: Page) -> tuple[str, NDArray[np.float64], int]:
+    """Once a reply has been spoken to its end: its text, its sound, the sound's rate. Its number is not known before:
+    replies that were thrown away unheard have numbers, too."""
+    done = arrived(page, "reply.done", interrupted=False)
     in_state(page, "activity", "listening")
-    wave, rate_hz = heard(page, arrived(page, "audio.start", reply=reply)["at_s"], done["at_s"] + 0.2)
+    wave, rate_hz = heard(page, arrived(page, "audio.start", reply=done["reply"])["at_s"], done["at_s"] + 0.2)
     return done["text"], wave, rate_hz
 
 
+def letters(text: str) -> str:
+    """What is compared where any words may come: "tale" and "tail" sound alike."""
+    return " ".join(re.sub(r"[^\w ]", "", text.lower()).split())
+
+
 def word_errors(meant: str, understood: str) -> int:
-    """How many words were changed, left out or put in. Case and punctuation do not count."""
-    found = jiwer.process_words(*(re.sub(r"[^\w' ]", "", text.lower()) for text in (meant, understood)))
+    """How many words were changed, left out or put in. Case, punctuation and apostrophes cannot be heard."""
+    found = jiwer.process_words(letters(meant), letters(understood))
     return found.substitutions + found.deletions + found.insertions
 
 
@@ -164,11 +169,11 @@ def test_what_is_said_is_written_and_answered_aloud(
         page.get_by_role("button", name="Stop the answer").click()
         expect(page.locator(".assistant.interrupted")).to_be_visible()
         expect(page.locator(".user:not(.partial)")).to_be_visible(timeout=PATIENCE_MS)
-        text, wave, rate_hz = answer_heard(page, 2)
+        text, wave, rate_hz = answer_heard(page)
         written = page.locator(".user .said").all_text_contents()
         assert word_errors(THE_TIMES[0], " ".join(written)) <= 1  # of twelve
         assert page.locator(".assistant .said").last.text_content() == text
-        assert word_errors(text, understand(wave, rate_hz)) <= len(text.split()) * 0.25
+        assert jiwer.cer(letters(text), letters(understand(wave, rate_hz))) <= 0.2
         assert page.evaluate("ahoy.counts.playback.dropped") == 0
         expect(page.locator("#latency .total")).to_have_text(re.compile(r"^\d"))
 
@@ -180,7 +185,7 @@ def test_speaking_over_an_answer_stops_it(
         begin(page, server)
         greeted_s = arrived(page, "audio.start", reply=1)["at_s"]
         cleared_s = arrived(page, "clear", reply=1)["at_s"]
-        answered_s = arrived(page, "audio.start", reply=2)["at_s"]
+        answered_s = arrived(page, "audio.start", turn=1)["at_s"]
         wave, rate_hz = heard(page, greeted_s, answered_s)
         cut = round((cleared_s - greeted_s) * rate_hz)
         assert np.abs(wave[:cut]).max() > 0.1  # it was audible
@@ -194,7 +199,7 @@ def test_speaking_over_an_answer_stops_it(
         expect(page.locator(".assistant.interrupted .unheard")).to_contain_text("a small island.")
         written = page.locator(".user:not(.partial) .said").all_text_contents()
         assert word_errors(BEFORE_US[0], " ".join(written)) <= 1  # of ten: not even the first words are lost
-        answer_heard(page, 2)
+        answer_heard(page)
 
 
 def test_without_permission_it_says_so_and_answers_what_is_typed(server: RealServer) -> None:
@@ -205,7 +210,7 @@ def test_without_permission_it_says_so_and_answers_what_is_typed(server: RealSer
         expect(alert).to_contain_text("Until then you can type.")
         write(page, "What do you like about the sea?")
         expect(page.locator(".user .said")).to_have_text("What do you like about the sea?", timeout=PATIENCE_MS)
-        text, wave, _ = answer_heard(page, 2)
+        text, wave, _ = answer_heard(page)
         assert page.locator(".assistant .said").last.text_content() == text
         assert np.abs(wave).max() > 0.1
 
@@ -220,7 +225,7 @@ def test_a_server_that_is_killed_and_comes_back_is_found_again(server: RealServe
         wait_for(page, "ahoy.state.phase === 'live'", patience_s=PATIENCE_MS / 1000)
         page.evaluate("seen.messages = []")  # turns and replies are counted from one again
         write(page, "Are you back?")
-        text, wave, _ = answer_heard(page, 1)
+        text, wave, _ = answer_heard(page)
         assert np.abs(wave).max() > 0.1
         assert page.locator(".assistant .said").last.text_content() == text
         expect(page.locator(".user .said").last).to_have_text("Are you back?")

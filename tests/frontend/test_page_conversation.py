@@ -246,3 +246,11 @@ def test_the_button_ends_the_conversation(page: Page, server: PageServer) -> Non
     expect(page.locator("#status")).to_have_text("Conversation ended")
     expect(page.get_by_role("button", name="Start talking")).to_be_visible()
     assert page.evaluate("ahoy.state.microphone") == "off"
+
+
+def test_a_noise_that_was_no_words_leaves_it_listening(page: Page, server: PageServer) -> None:
+    line = talk(page, server)
+    line.tell("speech.started", turn=1, at_ms=0)
+    in_state(page, "activity", "hearing")
+    line.tell("transcript.final", turn=1, text="")
+    in_state(page, "activity", "listening")

@@ -38,7 +38,9 @@ async def test_recorded_speech_is_understood_and_answered_aloud(server: AppServe
         assert answer["heard"] == answer["text"] != ""
         for reply in (greeting, answer):
             spoken = await server.engine.providers.stt.transcribe(client.samples(reply["reply"]), language="en")
-            assert jiwer.wer(words(reply["text"]), words(spoken.text)) <= 0.3, "the audio says what the text says"
+            # By letters: which words come is up to the model, and "tale" and "tail" sound alike.
+            meant, understood = (words(text).replace("'", "") for text in (reply["text"], spoken.text))
+            assert jiwer.cer(meant, understood) <= 0.2, "the audio says what the text says"
         assert client.errors == []
 
 
