@@ -33,7 +33,7 @@ THE_TIMES = ("It was the best of times, it was the worst of times.", 1.0, 4.4)
 BEFORE_US = ("We had everything before us, we had nothing before us.", 21.0, 24.0)
 
 GREETING = (
-    "Welcome aboard. The harbour is calm this morning, and the sun is warm on the water. The crew has washed the deck, "
+    "Welcome aboard. The bay is calm this morning, and the sun is warm on the water. The crew has washed the deck, "
     "and the cook has made fresh bread for everyone. While we wait for the wind, let me tell you where we will sail "
     "today. First we pass the old lighthouse, then the long white beach, and at noon we rest beside a small island."
 )
