@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -149,6 +150,48 @@ def test_on_a_terminal_it_asks_for_lines_until_ctrl_d() -> None:
     assert process.returncode == 0
     assert asked.decode().startswith("Type and press Enter; Ctrl-D ends the conversation.\nYou:  ")
     assert printed.decode().splitlines()[:2] == ["Ahoy: Ahoy there!", f"Ahoy: {ANSWERED}"]
+
+
+def test_ctrl_c_ends_it_while_it_waits_for_a_line() -> None:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(  # noqa: S603 (our own command)
+        [AHOY, "talk"],
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **SCRIPTED},
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    asked = b""
+    while not asked.endswith(b"You:  "):
+        asked += process.stderr.read(1)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=30)
+    os.close(ours)
+    os.close(theirs)
+    assert process.returncode == 130
+    assert b"Traceback" not in told
+    assert b"Fatal" not in told
+
+
+def test_a_talk_that_is_broken_off_leaves_the_file_of_an_earlier_one(tmp_path: Path) -> None:
+    (tmp_path / "said.wav").write_bytes(b"earlier")
+    write_wav(tmp_path / "question.wav", np.zeros(60 * RATE_HZ, np.int16), RATE_HZ)
+    process = subprocess.Popen(  # noqa: S603 (our own command)
+        [AHOY, "talk", "question.wav", "--greeting", "--out", "said.wav"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+        env={**os.environ, **SCRIPTED, "PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().decode() == "Ahoy: Ahoy there!\n"
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert (tmp_path / "said.wav").read_bytes() == b"earlier"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["question.wav", "said.wav"]
 
 
 def test_a_recording_without_speech_gives_no_turn(tmp_path: Path) -> None:

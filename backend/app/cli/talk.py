@@ -1,10 +1,13 @@
 """`ahoy talk`: a conversation without a browser, with recordings or by typing."""
 
 import asyncio
+import contextlib
 import json
+import os
 import sys
+import threading
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import numpy as np
 import typer
@@ -26,7 +29,9 @@ def talk(
     out: Annotated[Path | None, typer.Option(help="Write what the assistant said to this WAV file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
     fast: Annotated[bool, typer.Option("--fast", help="As fast as the machine can, instead of in real time.")] = False,
-    greeting: Annotated[bool, typer.Option(help="Let the assistant greet first.")] = False,
+    greeting: Annotated[
+        bool, typer.Option(help="Let the assistant greet first (it always does when you type).")
+    ] = False,
     language: Annotated[str | None, typer.Option(help="Language spoken: an ISO 639-1 code, or auto.")] = None,
     voice: Annotated[str | None, typer.Option(help="Voice of the assistant.")] = None,
 ) -> None:
@@ -35,7 +40,7 @@ def talk(
     settings = load_settings()
     speech = [read_audio(path, RATE_HZ) for path in recordings or []]
     if out:
-        write_wav(out, np.zeros(0, np.int16), RATE_HZ)  # a place that cannot be written is found before the talk
+        _check_place(out)
     typing = not speech
     engine = Engine(settings, metronome=HandMetronome() if fast or typing else Metronome())
     options = Options.from_settings(settings, voice=voice, language=language, greeting=greeting or typing)
@@ -49,12 +54,22 @@ def talk(
         typer.echo(f"The assistant's side is in {out}.")
 
 
+def _check_place(out: Path) -> None:
+    """Find out before the talk whether `out` can be written, without harm to a file that is there. Raises
+    AudioFormatError if it cannot."""
+    if out.exists() and not out.is_dir() and os.access(out, os.W_OK):
+        return
+    write_wav(out, np.zeros(0, np.int16), RATE_HZ)
+    out.unlink()
+
+
 async def _hold(
     engine: Engine, options: Options, speech: list[np.typing.NDArray[np.int16]], *, as_json: bool
 ) -> Dialogue:
     if options.language is not None and options.language not in engine.languages:
         offered = ", ".join(engine.languages)
-        raise SettingsError(f"The language '{options.language}' is not offered; choose one of {offered}.")
+        more = "" if len(engine.languages) > 1 else " For others run `ahoy models pull whisper-base` first."
+        raise SettingsError(f"The language '{options.language}' is not offered; choose one of {offered}.{more}")
     await engine.start()
     try:
         voices = [voice.id for voice in engine.providers.tts.voices]
@@ -75,16 +90,33 @@ async def _hold(
 async def _type(dialogue: Dialogue) -> None:
     if sys.stdin.isatty():
         typer.echo("Type and press Enter; Ctrl-D ends the conversation.", err=True)
-    while line := await asyncio.to_thread(_read_line):
+    # A file of our own that is never closed: closing waits for a thread that reads.
+    keyboard = open(sys.stdin.fileno(), encoding=sys.stdin.encoding, closefd=False)  # noqa: ASYNC230, SIM115
+    while line := await _next_line(keyboard):
         if line.strip():
             await dialogue.type(line.strip())
 
 
-def _read_line() -> str:
-    if sys.stdin.isatty():
+async def _next_line(keyboard: TextIO) -> str:
+    """The next line; empty at the end. It is read in a thread that the program does not wait for when it ends: Ctrl-C
+    would otherwise have to wait for Enter."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[str] = loop.create_future()
+
+    def give(line: str) -> None:
+        if not future.done():
+            future.set_result(line)
+
+    def read() -> None:
+        line = keyboard.readline()
+        with contextlib.suppress(RuntimeError):  # the loop has ended: nobody waits any more
+            loop.call_soon_threadsafe(give, line)
+
+    if keyboard.isatty():
         sys.stderr.write("You:  ")
         sys.stderr.flush()
-    return sys.stdin.readline()
+    threading.Thread(target=read, name="keyboard", daemon=True).start()
+    return await future
 
 
 def _silent(_: msg.Message) -> None:
