@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 COMPUTING_THREADS = 2
 """Recognition and the turn model take turns on this many processors: side by side on two, each waits for the other, and
 the transcript, which everything else waits for, comes 80 ms later."""
+OPEN_HOSTS = frozenset({"0.0.0.0", "::"})  # noqa: S104 (compared, not bound)
 MULTILINGUAL = ("auto", "en", "de", "es", "fr", "it", "nl", "pl", "pt", "sv", "tr", "uk", "ja", "ko", "zh")
 """Languages offered when the multilingual recogniser is there; it knows more, and LANGUAGE takes any of them."""
 
@@ -83,6 +84,7 @@ class Engine:
 
     async def start(self) -> None:
         """Load the models, in threads, and prepare the fixed phrases. Raises what the loading raises."""
+        self._warn()
         self._understanding = Worker("understanding", threads=max(1, (os.cpu_count() or 1) // COMPUTING_THREADS))
         try:
             vad, turn, stt, llm, tts = await asyncio.gather(
@@ -171,6 +173,16 @@ class Engine:
             tokens = (recogniser / "tokenizer.json").read_text(encoding="utf-8")
             if f'"<|{settings.language}|>"' not in tokens:
                 raise SettingsError(f"LANGUAGE: '{settings.language}' is not recognised; example: LANGUAGE=de")
+
+    def _warn(self) -> None:
+        """What is allowed but may surprise."""
+        settings = self.settings
+        if settings.host in OPEN_HOSTS:
+            log.warning("HOST=%s lets everyone in the network talk to this server: it has no login", settings.host)
+        voices = scripted.VOICES if settings.tts_provider == "scripted" else hibari.VOICES
+        spoken = {voice.language for voice in voices}
+        if settings.language not in {"auto", *spoken}:
+            log.warning("LANGUAGE=%s is understood, but the voice speaks %s only", settings.language, ", ".join(spoken))
 
     def _load_vad(self) -> VoiceActivityDetector:
         return SileroDetector(self._paths["vad_model"])

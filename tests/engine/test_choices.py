@@ -21,3 +21,18 @@ def test_a_language_that_the_recogniser_does_not_know_is_refused() -> None:
 @pytest.mark.parametrize(("language", "offered"), [("de", "de"), ("auto", "auto"), ("en", "en"), ("cy", "cy")])
 def test_a_language_that_it_knows_can_be_chosen(language: str, offered: str) -> None:
     assert offered in Engine(Settings(language=language, voice="heart")).languages
+
+
+async def test_what_may_surprise_is_said_at_the_start(caplog: pytest.LogCaptureFixture) -> None:
+    quick = dict.fromkeys(("stt_provider", "llm_provider", "tts_provider"), "scripted")
+    for changes, warnings in (
+        ({}, []),
+        ({"host": "0.0.0.0"}, ["HOST=0.0.0.0 lets everyone in the network talk to this server: it has no login"]),  # noqa: S104
+        ({"language": "de"}, ["LANGUAGE=de is understood, but the voice speaks en only"]),
+        ({"language": "auto"}, []),
+    ):
+        caplog.clear()
+        engine = Engine(Settings.model_validate({**quick, **changes}))
+        await engine.start()
+        await engine.close()
+        assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == warnings
