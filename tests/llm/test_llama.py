@@ -13,6 +13,7 @@ from app.inference.store import ModelStore
 from app.llm import llama
 from app.llm.base import Message
 from app.llm.llama import LlamaModel
+from event_loop import counted_turns
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -52,18 +53,9 @@ async def test_max_tokens_bounds_the_reply(model: LlamaModel) -> None:
 
 
 async def test_the_event_loop_runs_on_while_the_model_works(model: LlamaModel) -> None:
-    turns = 0
-
-    async def count() -> None:
-        nonlocal turns
-        while True:
-            await asyncio.sleep(0)
-            turns += 1
-
-    counting = asyncio.create_task(count())
-    pieces = await collect(model, STORY, max_tokens=20)
-    counting.cancel()
-    assert turns > 10 * len(pieces)
+    async with counted_turns() as turns:
+        pieces = await collect(model, STORY, max_tokens=20)
+    assert turns.count > 10 * len(pieces)
 
 
 async def test_replies_are_made_side_by_side(model: LlamaModel) -> None:

@@ -14,8 +14,10 @@ from app.audio.resample import resample
 from app.audio.wav import read_audio
 from app.core.errors import AudioFormatError, ModelError, OverloadedError, ProviderError
 from app.inference.store import ModelStore
+from app.inference.worker import Worker
 from app.stt import whisper
 from app.stt.whisper import WhisperRecognizer, without_loop
+from event_loop import counted_turns
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -97,6 +99,17 @@ async def test_short_english_utterances(english: WhisperRecognizer) -> None:
 async def test_short_utterances_with_the_multilingual_model(multilingual: WhisperRecognizer) -> None:
     audios, texts = zip(*utterances()[::3], strict=True)
     assert word_error_rate(list(texts), await understood(multilingual, list(audios))) <= 0.08
+
+
+async def test_in_a_worker_of_several_threads_they_understand_the_same(english: WhisperRecognizer) -> None:
+    worker = Worker("shared", threads=3)
+    shared = WhisperRecognizer(ModelStore().path("whisper-tiny.en"), None, worker=worker)
+    audios = [audio for audio, _ in utterances()[:9]]
+    together = await asyncio.gather(*(shared.transcribe(audio, language="en") for audio in audios))
+    assert [transcript.text for transcript in together] == await understood(english, audios)
+    await shared.close()
+    assert await worker.run(lambda: "still there"), "it belongs to whoever made it"
+    worker.close()
 
 
 async def test_a_long_utterance_of_nearly_30_s(english: WhisperRecognizer) -> None:
@@ -374,18 +387,9 @@ async def test_closing_fails_what_waits_and_everything_after(monkeypatch: pytest
 
 
 async def test_the_event_loop_runs_on_while_it_listens(english: WhisperRecognizer) -> None:
-    turns = 0
-
-    async def count() -> None:
-        nonlocal turns
-        while True:
-            await asyncio.sleep(0)
-            turns += 1
-
-    counting = asyncio.create_task(count())
-    await english.transcribe(recording("two_cities", 0.8, 4.9), language="en")
-    counting.cancel()
-    assert turns > 100
+    async with counted_turns() as turns:
+        await english.transcribe(recording("two_cities", 0.8, 4.9), language="en")
+    assert turns.count > 100
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from app.core.errors import OverloadedError, ProviderError
 from app.inference.store import ModelStore
 from app.stt.whisper import WhisperRecognizer
 from app.tts.hibari import HibariVoice
+from event_loop import counted_turns
 
 STT_HZ = 16_000
 AUDIBLE = 32768 * 10 ** (-45 / 20)
@@ -257,18 +258,9 @@ async def test_too_much_work_is_refused(voice: HibariVoice, gate: Gate) -> None:
 
 
 async def test_the_event_loop_runs_on_while_it_speaks(voice: HibariVoice) -> None:
-    turns = 0
-
-    async def count() -> None:
-        nonlocal turns
-        while True:
-            await asyncio.sleep(0)
-            turns += 1
-
-    counting = asyncio.create_task(count())
-    await spoken(voice, SENTENCE)
-    counting.cancel()
-    assert turns > 100
+    async with counted_turns() as turns:
+        await spoken(voice, SENTENCE)
+    assert turns.count > 100
 
 
 async def test_an_engine_that_fails_is_a_provider_error(voice: HibariVoice, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from app.audio.wav import read_audio
 from app.core.errors import AudioFormatError, ModelError, OverloadedError, ProviderError
 from app.inference.store import ModelStore
 from app.turn.smart_turn import SmartTurnDetector
+from event_loop import counted_turns
 
 RATE_HZ = 16_000
 SENTENCES_S = [
@@ -183,18 +184,9 @@ async def test_closing_fails_what_waits_and_everything_after(detector: SmartTurn
 
 
 async def test_the_event_loop_runs_on_while_it_thinks(detector: SmartTurnDetector) -> None:
-    turns = 0
-
-    async def count() -> None:
-        nonlocal turns
-        while True:
-            await asyncio.sleep(0)
-            turns += 1
-
-    counting = asyncio.create_task(count())
-    await detector.score(speech(0, 8))
-    counting.cancel()
-    assert turns > 100
+    async with counted_turns() as turns:
+        await detector.score(speech(0, 8))
+    assert turns.count > 100
 
 
 def test_a_file_that_is_no_model_is_explained(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from app.inference.store import ModelStore
 from app.vad import silero
 from app.vad.base import WINDOW_MS
 from app.vad.silero import SileroDetector
+from event_loop import counted_turns
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -306,18 +307,9 @@ async def test_audio_of_another_shape_or_type_is_refused(detector: SileroDetecto
 
 
 async def test_the_event_loop_runs_on_while_it_listens(detector: SileroDetector) -> None:
-    turns = 0
-
-    async def count() -> None:
-        nonlocal turns
-        while True:
-            await asyncio.sleep(0)
-            turns += 1
-
-    counting = asyncio.create_task(count())
-    await detector.open(RATE_HZ).feed(recording("beckett"))
-    counting.cancel()
-    assert turns > 100
+    async with counted_turns() as turns:
+        await detector.open(RATE_HZ).feed(recording("beckett"))
+    assert turns.count > 100
 
 
 def test_a_file_that_is_no_model_is_explained(tmp_path: Path) -> None:

@@ -101,6 +101,7 @@ class WhisperRecognizer:
         if not english and not multilingual:
             raise ModelError("Speech recognition needs a model; set STT_MODEL.")
         self._worker = worker or Worker("stt")
+        self._owns_worker = worker is None
         self._partials = 0
 
     async def transcribe(
@@ -109,8 +110,6 @@ class WhisperRecognizer:
         """The words in `audio`; see SpeechToText."""
         if audio.dtype != np.int16 or audio.ndim != 1:
             raise AudioFormatError(f"Audio of type {audio.dtype} and shape {audio.shape} is not mono int16.")
-        if level_dbfs(audio) < SILENCE_DBFS:
-            return Transcript("", language)
         model = self._model_for(language)
         if not partial:
             return await self._worker.run(lambda: model.transcribe(audio, language))
@@ -127,9 +126,10 @@ class WhisperRecognizer:
             self._partials -= 1
 
     async def close(self) -> None:
-        """End the thread and free the models."""
-        self._worker.close()
-        await asyncio.to_thread(self._worker.join)
+        """End the thread, if it is the recogniser's own, and free the models."""
+        if self._owns_worker:
+            self._worker.close()
+            await asyncio.to_thread(self._worker.join)
         self._english = self._multilingual = None
 
     def _model_for(self, language: str | None) -> "_Model":
@@ -146,7 +146,7 @@ class WhisperRecognizer:
 
 
 class _Model:
-    """One Whisper model; not for two threads at once."""
+    """One Whisper model. Several threads may use it; inside CTranslate2 their runs take turns."""
 
     def __init__(self, directory: Path, threads: int) -> None:
         try:
@@ -159,10 +159,12 @@ class _Model:
         self._start = self._id("<|startoftranscript|>")
         self._no_timestamps = self._id("<|notimestamps|>")
         self._first_special = self._id("<|endoftext|>")
-        self.transcribe(np.zeros(RATE_HZ, np.int16), "en")  # the first run is slower than the rest
+        self._read(self._encode(np.zeros(RATE_HZ, np.int16), WINDOWS_S[0]), 1.0, "en")  # the first run is slower
 
     def transcribe(self, audio: NDArray[np.int16], language: str | None) -> Transcript:
         """Blocks for as long as the model works."""
+        if level_dbfs(audio) < SILENCE_DBFS:
+            return Transcript("", language)
         seconds = len(audio) / RATE_HZ
         before: list[str] = []
         for window_s in _windows(seconds):
@@ -181,6 +183,8 @@ class _Model:
         self, audio: NDArray[np.int16], language: str | None, given_up: Callable[[], bool]
     ) -> Transcript:
         """One look through the shortest window, left half way when it is `given_up`. Blocks."""
+        if level_dbfs(audio) < SILENCE_DBFS:
+            return Transcript("", language)
         seconds = len(audio) / RATE_HZ
         encoded = self._encode(audio, _windows(seconds)[0])
         if given_up():

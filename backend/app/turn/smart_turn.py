@@ -33,6 +33,7 @@ class SmartTurnDetector:
         except Exception as error:
             raise ModelError(f"The turn model {model_path} cannot be loaded: {error}") from None
         self._worker = worker or Worker("turn")
+        self._owns_worker = worker is None
 
     async def score(self, audio: NDArray[np.int16]) -> float:
         """The probability that the turn is complete; see TurnDetector."""
@@ -41,8 +42,9 @@ class SmartTurnDetector:
         return await self._worker.run(lambda: self._score(audio))
 
     async def close(self) -> None:
-        """End the thread."""
-        self._worker.close()
+        """End the thread, if it is the detector's own."""
+        if self._owns_worker:
+            self._worker.close()
 
     def _score(self, audio: NDArray[np.int16]) -> float:
         wanted = LISTENS_S * RATE_HZ
