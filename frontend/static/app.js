@@ -74,6 +74,7 @@ globalThis.Ahoy ??= {};
     const would = state.microphone !== "on" ? "Turn mic on" : state.muted ? "Unmute" : "Mute";
     label(microphone, would);
     microphone.querySelector(".text").textContent = would;
+    microphone.hidden = state.microphone === "insecure"; // the browser would not even ask
     find("stop").disabled = !["speaking", "thinking"].includes(state.activity) || state.phase !== "live";
     if (running) ring.run();
     announce(state, title, hint);

@@ -40,7 +40,8 @@ globalThis.Ahoy ??= {};
       this.panel.hidden = false;
       this.panel.querySelector(".total").textContent = duration(total);
       this.panel.querySelector(".tag").hidden = !speculative;
-      for (const { key, bar, value } of this.rows) {
+      for (const { key, row, bar, value } of this.rows) {
+        row.hidden = stages[key] === 0; // a typed turn has no pause, and nothing to recognise
         bar.style.width = `${Math.max(0.5, (100 * stages[key]) / longest)}%`;
         value.textContent = duration(stages[key]);
       }

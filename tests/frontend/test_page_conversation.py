@@ -225,6 +225,10 @@ def test_the_last_answers_latency_is_broken_down(page: Page, server: PageServer)
     panel.locator("summary").click()
     expect(panel.locator(".stages li")).to_have_count(5)
     expect(panel.locator(".stages")).to_contain_text("480 ms")
+    typed = {**stages, "endpointing_ms": 0, "stt_ms": 0}
+    line.tell("latency", turn=2, reply=3, voice_to_voice_ms=280, speculative=False, stages=typed)
+    expect(panel.locator(".total")).to_have_text("280 ms")
+    expect(panel.locator(".stages li:visible")).to_have_count(3)  # what was not needed is not there
 
 
 def test_choices_are_remembered_and_sent(page: Page, server: PageServer) -> None:
