@@ -30,7 +30,6 @@ from bench.exchange import ANSWER_LIMIT_MS, Run, account, exchange, percentiles
 from bench.recordings import RATE_HZ, REFERENCES, Utterance, passages, utterances
 
 RESULTS = Path(__file__).parent / "results" / "latency.json"
-BARGE_INS = 10
 BARGE_IN_AFTER_MS = 900.0
 IDLE_CONVERSATIONS = 40
 
@@ -118,11 +117,10 @@ async def _barge_in(engine: Engine, speech: list[Utterance]) -> tuple[list[float
     await dialogue.start()
     waits: list[float] = []
     spoken_over = 0
-    for number in range(BARGE_INS):
+    for utterance in speech:
         dialogue.conversation.type("Tell me a long story about a ship and its captain.")
         await dialogue.silence(lambda: dialogue.conversation.state is State.SPEAKING, limit_ms=ANSWER_LIMIT_MS)
         await dialogue.silence(lambda: False, limit_ms=BARGE_IN_AFTER_MS)
-        utterance = speech[number % len(speech)]
         moments = len(dialogue.moments)
         began_s = await dialogue.send(utterance.audio) + utterance.begins_ms / 1000
         new = dialogue.moments[moments:]
