@@ -6,6 +6,7 @@ The server, `ahoy talk` and the benchmarks hold their conversations through the 
 import asyncio
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from app.conversation.messages import Outlet
@@ -24,7 +25,7 @@ from app.llm.scripted import ScriptedModel
 from app.stt.base import SpeechToText
 from app.stt.scripted import ScriptedRecognizer
 from app.tts import hibari, scripted
-from app.tts.base import TextToSpeech
+from app.tts.base import TextToSpeech, Voice
 from app.turn.base import TurnDetector
 from app.turn.smart_turn import SmartTurnDetector
 from app.vad.base import VoiceActivityDetector
@@ -35,7 +36,6 @@ log = logging.getLogger(__name__)
 COMPUTING_THREADS = 2
 """Recognition and the turn model take turns on this many processors: side by side on two, each waits for the other, and
 the transcript, which everything else waits for, comes 80 ms later."""
-OPEN_HOSTS = frozenset({"0.0.0.0", "::"})  # noqa: S104 (compared, not bound)
 MULTILINGUAL = ("auto", "en", "de", "es", "fr", "it", "nl", "pl", "pt", "sv", "tr", "uk", "ja", "ko", "zh")
 """Languages offered when the multilingual recogniser is there; it knows more, and LANGUAGE takes any of them."""
 
@@ -59,7 +59,7 @@ class Engine:
         self._paths = {name: self._find(name, value) for name, value in settings.needed_models.items()}
         self._multilingual = self._paths.get("stt_multilingual_model") or self._find_optional()
         self._check_choices()
-        self._understanding: Worker
+        self._understanding: Worker | None = None
         self._providers: Providers | None = None
         self._loaded = asyncio.Event()
 
@@ -84,7 +84,7 @@ class Engine:
 
     async def start(self) -> None:
         """Load the models, in threads, and prepare the fixed phrases. Raises what the loading raises."""
-        self._warn()
+        self._warn_of_language()
         self._understanding = Worker("understanding", threads=max(1, (os.cpu_count() or 1) // COMPUTING_THREADS))
         try:
             vad, turn, stt, llm, tts = await asyncio.gather(
@@ -143,6 +143,9 @@ class Engine:
         if providers:
             for provider in (providers.vad, providers.turn, providers.stt, providers.llm, providers.tts):
                 await provider.close()
+        if self._understanding:
+            self._understanding.close()
+            await asyncio.to_thread(self._understanding.join)
 
     # --- loading; each of these blocks
 
@@ -162,10 +165,14 @@ class Engine:
         except ModelError:
             return None
 
+    @property
+    def _voices(self) -> Sequence[Voice]:
+        return scripted.VOICES if self.settings.tts_provider == "scripted" else hibari.VOICES
+
     def _check_choices(self) -> None:
         """What the settings choose exists; found out now and not by the first who talks."""
         settings = self.settings
-        voices = [voice.id for voice in (scripted.VOICES if settings.tts_provider == "scripted" else hibari.VOICES)]
+        voices = [voice.id for voice in self._voices]
         if settings.voice not in {None, *voices}:
             raise SettingsError(f"VOICE: there is no voice '{settings.voice}'; example: VOICE={voices[0]}")
         recogniser = self._paths.get("stt_multilingual_model")
@@ -174,15 +181,11 @@ class Engine:
             if f'"<|{settings.language}|>"' not in tokens:
                 raise SettingsError(f"LANGUAGE: '{settings.language}' is not recognised; example: LANGUAGE=de")
 
-    def _warn(self) -> None:
-        """What is allowed but may surprise."""
-        settings = self.settings
-        if settings.host in OPEN_HOSTS:
-            log.warning("HOST=%s lets everyone in the network talk to this server: it has no login", settings.host)
-        voices = scripted.VOICES if settings.tts_provider == "scripted" else hibari.VOICES
-        spoken = {voice.language for voice in voices}
-        if settings.language not in {"auto", *spoken}:
-            log.warning("LANGUAGE=%s is understood, but the voice speaks %s only", settings.language, ", ".join(spoken))
+    def _warn_of_language(self) -> None:
+        spoken = {voice.language for voice in self._voices}
+        language = self.settings.language
+        if language not in {"auto", *spoken}:
+            log.warning("LANGUAGE=%s is understood, but the voice speaks %s only", language, ", ".join(spoken))
 
     def _load_vad(self) -> VoiceActivityDetector:
         return SileroDetector(self._paths["vad_model"])

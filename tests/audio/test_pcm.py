@@ -76,23 +76,6 @@ def test_the_level_has_its_two_landmarks_and_a_floor() -> None:
     assert pcm.level_dbfs(np.zeros(100, np.int16)) == pcm.level_dbfs(np.zeros(0, np.int16)) == pcm.FLOOR_DBFS
 
 
-@given(st.integers(0, 100_000), st.sampled_from([8000, 16_000, 44_100]))
-def test_the_duration_follows_from_length_and_rate(length: int, rate_hz: int) -> None:
-    assert pcm.duration_ms(np.zeros(length, np.int16), rate_hz) == pytest.approx(length / rate_hz * 1000)
-
-
-@given(arrays(np.int16, st.tuples(st.integers(0, 50), st.integers(1, 6))))
-def test_channels_are_mixed_to_their_mean(samples: np.ndarray) -> None:
-    mixed = pcm.to_mono(samples)
-    assert mixed.dtype == np.int16
-    for mean, frame in zip(mixed.tolist(), samples.tolist(), strict=True):
-        assert abs(mean - sum(frame) / len(frame)) <= 0.5
-
-
-def test_mono_stays_what_it_is() -> None:
-    assert np.array_equal(pcm.to_mono(EVERY_SAMPLE), EVERY_SAMPLE)
-
-
 @pytest.mark.parametrize("samples", [np.zeros(4, np.float32), np.zeros((4, 2), np.int16), np.zeros(4, np.int32)])
 @pytest.mark.parametrize("convert", [pcm.to_bytes, pcm.to_float])
 def test_other_shapes_and_types_are_refused_by_name(

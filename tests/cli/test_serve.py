@@ -78,3 +78,10 @@ def test_it_listens_where_it_is_told_and_on_loopback_only_otherwise() -> None:
         assert httpx.get(server.url + "health", trust_env=False).status_code == 200
         with pytest.raises(OSError, match="refused"):
             socket.create_connection(("127.0.0.2", server.port), timeout=5).close()
+
+
+def test_a_server_that_others_can_reach_says_that_it_has_no_login() -> None:
+    with RealServer({**SCRIPTED, "HOST": "0.0.0.0"}) as server:  # noqa: S104 (that is what it is about)
+        assert "HOST=0.0.0.0: whoever reaches this address may talk to Ahoy, which has no login" in server.log_text()
+    with RealServer(SCRIPTED) as server:
+        assert "no login" not in server.log_text()

@@ -165,7 +165,7 @@ def test_ctrl_c_ends_it_while_it_waits_for_a_line() -> None:
     assert process.stderr is not None
     asked = b""
     while not asked.endswith(b"You:  "):
-        asked += process.stderr.read(1)
+        asked += process.stderr.read(1) or pytest.fail(f"it ended: {asked!r}")
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=30)
     os.close(ours)

@@ -288,3 +288,20 @@ def test_a_file_that_is_not_text_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         load(path)
     assert caught.value.message == f"{path}: is not text in UTF-8; save it in that encoding"
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.8.8", True),
+        ("::1", True),
+        ("localhost", True),
+        ("0.0.0.0", False),  # noqa: S104 (a value, not a socket)
+        ("::", False),
+        ("192.168.1.5", False),
+        ("voice.example.com", False),
+    ],
+)
+def test_it_is_known_whether_others_can_reach_the_server(host: str, local: bool) -> None:
+    assert Settings(host=host).local_only is local

@@ -1,5 +1,6 @@
 """The page, for browsers; at the same address everything else gets the health JSON."""
 
+import os
 from html import escape
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.types import Scope
 
 from app.api.health import health, the_engine
 from app.core.config import REPOSITORY
@@ -33,9 +35,11 @@ class PageFiles(StaticFiles):
     def __init__(self, directory: Path = FRONTEND / "static") -> None:
         super().__init__(directory=directory)
 
-    def file_response(self, *args: object, **kwargs: object) -> Response:
+    def file_response(
+        self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
+    ) -> Response:
         """The file, never used from a cache without asking."""
-        response: Response = super().file_response(*args, **kwargs)  # type: ignore[arg-type]  # passed on as they came
+        response = super().file_response(full_path, stat_result, scope, status_code)
         response.headers["Cache-Control"] = "no-cache"
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response

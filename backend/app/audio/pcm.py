@@ -51,18 +51,6 @@ def level_dbfs(samples: NDArray[np.int16]) -> float:
     return max(FLOOR_DBFS, 10 * float(np.log10(power))) if power > 0 else FLOOR_DBFS
 
 
-def duration_ms(samples: NDArray[np.int16], rate_hz: int) -> float:
-    """Length of `samples` [n] in milliseconds."""
-    return len(samples) * 1000 / rate_hz
-
-
-def to_mono(samples: NDArray[np.int16]) -> NDArray[np.int16]:
-    """int16 [n] of int16 [n, channels]: the mean of the channels, rounded. Mono stays what it is."""
-    if samples.ndim == 1:
-        return samples
-    return np.asarray(np.rint(samples.mean(axis=1)), np.int16)
-
-
 def require_mono(samples: NDArray[np.int16]) -> NDArray[np.int16]:
     """The same `samples` if they are int16 [n]; else raises AudioFormatError."""
     if samples.dtype != np.int16 or samples.ndim != 1:

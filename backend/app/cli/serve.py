@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import errno
+import logging
 import socket
 from typing import Annotated, Any
 
@@ -17,6 +18,8 @@ from app.engine import Engine
 from app.inference.console import fetch_missing
 from app.main import create_app
 from app.websocket.server import WebSocketProtocol
+
+log = logging.getLogger(__name__)
 
 MAX_MESSAGE_BYTES = 1_048_576
 """Larger WebSocket messages are refused before they are read; the protocol's own limit lies below."""
@@ -37,6 +40,8 @@ def serve(
     for line in unknown_variables():
         typer.echo(line, err=True)
     check_address(settings.host, settings.port)
+    if not settings.local_only:
+        log.warning("HOST=%s: whoever reaches this address may talk to Ahoy, which has no login", settings.host)
     fetch_missing(settings)
     server = make_server(create_app(settings, address=settings.base_url), settings)
     with contextlib.suppress(KeyboardInterrupt):  # the server raises Ctrl-C again when it has ended

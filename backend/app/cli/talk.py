@@ -90,11 +90,15 @@ async def _hold(
 async def _type(dialogue: Dialogue) -> None:
     if sys.stdin.isatty():
         typer.echo("Type and press Enter; Ctrl-D ends the conversation.", err=True)
-    # A file of our own that is never closed: closing waits for a thread that reads.
-    keyboard = open(sys.stdin.fileno(), encoding=sys.stdin.encoding, closefd=False)  # noqa: ASYNC230, SIM115
+    keyboard = _keyboard()
     while line := await _next_line(keyboard):
         if line.strip():
             await dialogue.type(line.strip())
+
+
+def _keyboard() -> TextIO:
+    """Standard input as a file of our own that is never closed: closing waits for a thread that reads."""
+    return open(sys.stdin.fileno(), encoding=sys.stdin.encoding, closefd=False)
 
 
 async def _next_line(keyboard: TextIO) -> str:

@@ -5,6 +5,7 @@
 """
 
 import difflib
+import ipaddress
 import logging
 import os
 import re
@@ -47,6 +48,9 @@ _GETTEXT_LANGUAGE = re.compile(r"\w+_\w+(\.[\w-]+)?(@\w+)?|.*:.*")
 """The environment variable LANGUAGE as Linux desktops set it for all programs: `de_AT`, `de_AT:de:en`."""
 
 logging.getLogger("dotenv.main").setLevel(logging.ERROR)  # unknown_variables() says it once, and better
+
+_NAME_OF_ALL = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 (looked up, not bound)
+"""Under which address of this machine a server is reached that listens on all of them."""
 
 
 class Settings(BaseSettings):
@@ -179,11 +183,19 @@ class Settings(BaseSettings):
         return {name: getattr(self, name) for name in names}
 
     @cached_property
+    def local_only(self) -> bool:
+        """Only programs on this machine reach the server."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @cached_property
     def base_url(self) -> str:
         """The address people and services reach this server at, without a slash at the end."""
         if self.public_base_url:
             return self.public_base_url
-        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 (compared, not bound)
+        host = _NAME_OF_ALL.get(self.host, self.host)
         return f"http://[{host.replace('%', '%25')}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @cached_property

@@ -62,7 +62,10 @@ def disk_errors(path: Path) -> Iterator[None]:
                 "directory that can be written",
                 code="model_permission",
             ) from error
-        raise ModelError(f"{path} cannot be written: {error.strerror or error}", code="model_disk") from error
+        raise ModelError(
+            f"{path} cannot be written ({error.strerror or error}): set AHOY_MODELS_DIR to a directory that can be",
+            code="model_disk",
+        ) from error
 
 
 def sync_directory(directory: Path) -> None:

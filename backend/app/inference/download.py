@@ -252,7 +252,7 @@ def _wait_or_give_up(failures: int, url: str, error: Exception) -> None:
     if failures > len(RETRY_DELAYS_S):
         said = str(error) or type(error).__name__
         raise _SourceError(f"{_where(url)} cannot be reached ({said})", code="model_offline") from error
-    time.sleep(RETRY_DELAYS_S[failures - 1] * random.uniform(1.0, 1.25))  # noqa: S311 - no secret depends on it
+    time.sleep(RETRY_DELAYS_S[failures - 1] * random.uniform(1.0, 1.25))  # noqa: S311 (no secret depends on it)
 
 
 def _wrong_hash(archive: Archive, found: str, url: str) -> _SourceError:

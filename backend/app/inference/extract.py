@@ -20,6 +20,8 @@ from app.inference.disk import disk_errors, sync_directory
 from app.inference.manifest import Archive, ModelFile
 
 _COPY_BYTES = 1024 * 1024
+_UNREADABLE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError)
+"""What reading a damaged archive raises; the last one is zipfile's for a compression that it does not know."""
 
 
 def extract(files: Sequence[ModelFile], archives: Sequence[tuple[Archive, Path]], directory: Path) -> None:
@@ -40,7 +42,7 @@ def extract(files: Sequence[ModelFile], archives: Sequence[tuple[Archive, Path]]
             try:
                 for member, stream in _members(path, archive.filename, owners.keys()):
                     owners.pop(member).append(stream)
-            except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError) as error:
+            except _UNREADABLE as error:
                 raise ModelError(f"{archive.filename} cannot be unpacked: {error}", code="model_hash") from error
             if owners:
                 raise ModelError(f"{archive.filename} does not contain {min(owners)}", code="model_hash")
