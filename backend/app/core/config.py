@@ -22,15 +22,21 @@ from app.core.errors import SettingsError
 from app.core.setting_values import (
     AccountSid,
     BaseUrl,
+    EndpointingMode,
     HostName,
     Key,
     LanguageCode,
     LogLevel,
+    NumberPrefixes,
     Origins,
+    PhoneAfter,
     PhoneNumber,
+    Phrases,
     Provider,
+    Region,
     SocketUrl,
     UrlPath,
+    Voicemail,
     as_typed,
     fault_of,
     shown,
@@ -39,7 +45,9 @@ from app.core.setting_values import (
 REPOSITORY = Path(__file__).resolve().parents[3]
 ENV_FILES = (REPOSITORY / ".env", Path(".env"))
 """The later one wins; real environment variables win over both."""
-TWILIO_STREAM_PATH = "/twilio/ws"
+TWILIO_PATH = "/twilio"
+"""Everything that Twilio asks for, but for the first question about a call (VOICE_WEBHOOK_PATH), is below this."""
+TWILIO_STREAM_PATH = TWILIO_PATH + "/ws"
 """Where Twilio's media streams connect."""
 _MISSPELT = {"file": 0.7, "environment": 0.9}
 """How near (difflib's ratio, 1 is the same) an unknown name must be to a setting's to be pointed out: a .env file is
@@ -69,6 +77,7 @@ class Settings(BaseSettings):
     allowed_origins: Origins = Field((), examples=["https://app.example.com,http://localhost:3000"])
     max_conversations: int = Field(100, ge=1, le=100_000, examples=["100"])
     log_level: LogLevel = Field("info", examples=["info"])
+    api_key: Key | None = Field(None, repr=False, examples=["a-long-random-text"])
 
     # --- accounts
     openai_api_key: Key | None = Field(None, repr=False, examples=["sk-..."])
@@ -76,6 +85,7 @@ class Settings(BaseSettings):
     twilio_auth_token: Key | None = Field(None, repr=False, examples=["0123456789abcdef0123456789abcdef"])
     twilio_phone_number: PhoneNumber | None = Field(None, repr=False, examples=["+15005550006"])
     twilio_ws_url: SocketUrl | None = Field(None, examples=["wss://voice.example.com/twilio/ws"])
+    twilio_api_url: BaseUrl | None = Field(None, examples=["http://127.0.0.1:8090"])
 
     # --- what the assistant is
     system_prompt: str = Field("You are a helpful voice assistant", examples=["You are a patient tutor."])
@@ -118,6 +128,46 @@ class Settings(BaseSettings):
     history_limit_tokens: int = Field(2000, ge=64, le=1_000_000, examples=["2000"])
     idle_timeout_s: float = Field(300.0, ge=0, le=86_400, examples=["300"])
 
+    endpointing: EndpointingMode = Field("adaptive", examples=["adaptive"])
+    endpointing_silence_ms: int = Field(600, ge=100, le=10_000, examples=["600"])
+    endpointing_window_s: float = Field(2.0, ge=0.5, le=30, examples=["2"])
+
+    # --- the telephone
+    phone_reply_characters: int = Field(300, ge=0, le=10_000, examples=["300"])
+    phone_full: str = Field(
+        "All our lines are busy just now. Please call again in a few minutes. Goodbye.",
+        examples=["Everyone is busy. Please call again later."],
+    )
+    phone_failed: str = Field(
+        "I am sorry, something went wrong on our side. Please call again. Goodbye.",
+        examples=["Sorry, that did not work. Please call again."],
+    )
+    phone_after: PhoneAfter = Field("hangup", examples=["hangup"])
+    farewells: Phrases = Field(
+        ("bye", "bye bye", "goodbye", "good bye", "good night", "hang up"), examples=["bye,goodbye,hang up"]
+    )
+    goodbye: str = Field("Goodbye!", examples=["Thank you for calling. Goodbye!"])
+    hold_phrase: str = Field("One moment, please.", examples=["Please hold the line."])
+    transfer_number: PhoneNumber | None = Field(None, repr=False, examples=["+15005550007"])
+    transfer_phrase: str = Field("I am putting you through.", examples=["One moment, I am connecting you."])
+    transfer_failed: str = Field(
+        "I could not reach anyone. What else can I do for you?", examples=["Nobody answered. Can I help you?"]
+    )
+    transfer_timeout_s: int = Field(20, ge=5, le=120, examples=["20"])
+
+    # --- outbound calls
+    outbound_allowed: NumberPrefixes = Field((), examples=["+1,+4930"])
+    outbound_per_day: int = Field(50, ge=0, le=100_000, examples=["50"])
+    outbound_per_caller: int = Field(10, ge=0, le=100_000, examples=["10"])
+    outbound_at_once: int = Field(5, ge=1, le=10_000, examples=["5"])
+    phone_region: Region | None = Field(None, examples=["US"])
+    ring_timeout_s: int = Field(30, ge=5, le=600, examples=["30"])
+    voicemail: Voicemail = Field("hangup", examples=["hangup"])
+    voicemail_message: str = Field(
+        "Hello! You could not be reached just now. Please call back when it suits you. Goodbye.",
+        examples=["Hello, this is Ahoy. Please call us back."],
+    )
+
     # --- scripted providers: fixed words and a tone after fixed delays, for load tests and latency accounting
     scripted_stt_ms: int = Field(200, ge=0, le=60_000, examples=["200"])
     scripted_first_token_ms: int = Field(300, ge=0, le=60_000, examples=["300"])
@@ -157,8 +207,14 @@ class Settings(BaseSettings):
             )
         if self.ws_path == self.voice_webhook_path:
             yield f"WS_PATH: '{self.ws_path}' is VOICE_WEBHOOK_PATH as well; example: WS_PATH=/ws"
-        if self.ws_path == TWILIO_STREAM_PATH:
+        if _is_below(self.ws_path, TWILIO_PATH):
             yield f"WS_PATH: '{self.ws_path}' is where Twilio's streams connect; example: WS_PATH=/ws"
+        for taken in (TWILIO_PATH, "/api", "/static", "/health", "/ready"):
+            if _is_below(self.voice_webhook_path, taken):
+                yield (
+                    f"VOICE_WEBHOOK_PATH: '{self.voice_webhook_path}' belongs to {taken}; "
+                    "example: VOICE_WEBHOOK_PATH=/voice"
+                )
 
     @classmethod
     def settings_customise_sources(
@@ -175,7 +231,7 @@ class Settings(BaseSettings):
     @cached_property
     def needed_models(self) -> dict[str, str]:
         """The models that are made use of, by the name of their setting: a model's name or the user's own path."""
-        names = ["vad_model", "turn_model"]
+        names = ["vad_model", "turn_model"] if self.endpointing == "adaptive" else ["vad_model"]
         if self.stt_provider == "embedded":
             names.append("stt_model" if self.language == "en" else "stt_multilingual_model")
         if self.llm_provider == "embedded":
@@ -198,6 +254,10 @@ class Settings(BaseSettings):
         host = _NAME_OF_ALL.get(self.host, self.host)
         return f"http://[{host.replace('%', '%25')}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
+    def public_url(self, path: str) -> str:
+        """The address of a path of this server as seen from outside."""
+        return self.base_url + path
+
     @cached_property
     def public_ws_url(self) -> str:
         """The WebSocket of the browser conversation, as seen from outside (ws:// or wss://)."""
@@ -212,6 +272,10 @@ class Settings(BaseSettings):
     def public_twilio_ws_url(self) -> str:
         """The WebSocket Twilio opens for a call: TWILIO_WS_URL, or derived from PUBLIC_BASE_URL."""
         return self.twilio_ws_url or "ws" + self.base_url.removeprefix("http") + TWILIO_STREAM_PATH
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder + "/")
 
 
 class _Environment(EnvSettingsSource):

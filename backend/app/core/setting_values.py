@@ -131,7 +131,7 @@ def _socket_url(url: str) -> str:
     return _split(url, "wss://").geturl()
 
 
-def _origin_list(value: Any) -> Any:
+def _list(value: Any) -> Any:
     """A comma-separated list becomes a tuple."""
     if isinstance(value, str):
         return tuple(entry for part in value.split(",") if (entry := as_typed(part)))
@@ -182,6 +182,27 @@ def _phone_number(number: str) -> str:
     return bare
 
 
+def _number_prefixes(entries: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(_number_prefix(entry) for entry in entries)
+
+
+def _number_prefix(entry: str) -> str:
+    bare = re.sub(r"[ ().-]", "", entry)
+    if not re.fullmatch(r"\+[1-9][0-9]{0,14}", bare):
+        raise ValueError(f"has an entry, {_quoted(entry)}, that is not + and the first digits of a number (E.164)")
+    return bare
+
+
+def _region(code: str) -> str:
+    if not re.fullmatch(r"[A-Z]{2}", code):
+        raise ValueError("is not a country code of two letters (ISO 3166)")
+    return code
+
+
+def _upper(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) else value
+
+
 def _key(key: SecretStr) -> SecretStr:
     if not re.fullmatch(r"[!-~]+", key.get_secret_value()):
         raise ValueError("has a space or another character in it that no key has")
@@ -196,7 +217,7 @@ BaseUrl = Annotated[str, AfterValidator(_base_url)]
 """http:// or https://, a host, perhaps a port and a path; kept without a slash at the end."""
 SocketUrl = Annotated[str, AfterValidator(_socket_url)]
 """wss:// and a host; Twilio connects to no other, and drops everything behind a ?."""
-Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_origin_list), AfterValidator(_origins)]
+Origins = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_list), AfterValidator(_origins)]
 """Origins of web pages, separated by commas; * stands for all."""
 LanguageCode = Annotated[str, BeforeValidator(_lower), AfterValidator(_language)]
 """ISO 639 code, or auto."""
@@ -207,3 +228,12 @@ Key = Annotated[SecretStr, AfterValidator(_key)]
 """A key or token; never shown."""
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
 Provider = Annotated[Literal["embedded", "scripted"], BeforeValidator(_lower)]
+EndpointingMode = Annotated[Literal["adaptive", "silence", "window"], BeforeValidator(_lower)]
+PhoneAfter = Annotated[Literal["hangup", "pause"], BeforeValidator(_lower)]
+Voicemail = Annotated[Literal["hangup", "message", "talk"], BeforeValidator(_lower)]
+Phrases = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_list)]
+"""Words or phrases, separated by commas."""
+NumberPrefixes = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_list), AfterValidator(_number_prefixes)]
+"""The first digits of numbers, or whole numbers, in E.164, separated by commas."""
+Region = Annotated[str, BeforeValidator(_upper), AfterValidator(_region)]
+"""ISO 3166-1 country code."""
