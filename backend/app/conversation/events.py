@@ -17,6 +17,8 @@ class Timer(Enum):
     """The pause goes on: ask the turn model again."""
     PARTIAL = auto()
     """Time for the next partial transcript."""
+    WINDOW = auto()
+    """The time for this turn is up (only where turns have a fixed time)."""
     IDLE = auto()
     """Nobody has said anything for too long."""
 
@@ -95,6 +97,15 @@ class ReplyFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplyEndsIt:
+    """The reply that is being made wants to be the last: the conversation ends for this reason when it was heard."""
+
+    at_ms: float
+    reply: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class PlayoutFinished:
     """All audio of a reply has been heard."""
 
@@ -115,6 +126,16 @@ class Interrupted:
     """The user asked for silence (a button, a key)."""
 
     at_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """Something has to be said now, whoever speaks. With a `reason` these are the last words: nobody interrupts them,
+    and the conversation ends for it when they were heard."""
+
+    at_ms: float
+    text: str
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +170,11 @@ Event = (
     | TranscriptionFailed
     | ReplyReady
     | ReplyFailed
+    | ReplyEndsIt
     | PlayoutFinished
     | Typed
     | Interrupted
+    | Announced
     | BufferFull
     | TimerFired
     | Ended

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from app.conversation.endpointing import Endpointing
+from app.conversation.parting import Parting
 
 
 class State(Enum):
@@ -36,6 +37,13 @@ class TurnRules:
     """Time between partial transcripts; 0 for none."""
     speculation: bool = True
     """Begin replies in the pause, before the turn is known to be over."""
+    partings: tuple[Parting, ...] = ()
+    """What a user may say to end the conversation."""
+
+
+    def parting(self, text: str) -> Parting | None:
+        """The parting that this turn asks for, if it does."""
+        return next((parting for parting in self.partings if parting.asked_for(text)), None)
 
 
 @dataclass(slots=True)
@@ -68,6 +76,8 @@ class Reply:
     ready: bool = False
     failed: bool = False
     audible: bool = False
+    last: str = ""
+    """The conversation ends for this reason when the reply was heard."""
 
     @property
     def owed(self) -> bool:

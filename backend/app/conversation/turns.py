@@ -36,12 +36,14 @@ class TurnTaking:
         self._replies = 0
         self._voice = False
         self._sustained = False
+        self._parting = False
+        """The last words are being said, and nobody interrupts them."""
         self._timers: set[Timer] = set()
         self._actions: list[act.Action] = []
 
     def handle(self, event: ev.Event) -> list[act.Action]:
         """The actions that follow from `event`, in order."""
-        if self.state is State.ENDED:
+        if self.state is State.ENDED or (self._parting and not isinstance(event, _HEARD_WHEN_PARTING)):
             return []
         self._actions = []
         _REACTIONS[type(event)](self, event)
@@ -53,9 +55,7 @@ class TurnTaking:
         if self.state is not State.LISTENING:  # something was typed before
             return
         if event.greeting:
-            reply = self._new_reply(turn=0, fixed=True)
-            self._do(act.Say(reply.number, 0, event.greeting), act.CommitReply(reply.number))
-            self.state = State.REPLYING
+            self._say(0, event.greeting)
         else:
             self._set_idle(event.at_ms)
 
@@ -104,8 +104,13 @@ class TurnTaking:
 
     def _fall_silent(self, last_voice_ms: float) -> None:
         self._begin_pause(last_voice_ms)
-        self._do(act.ShowSpeech(self.turn, speaking=False), act.ScorePause(self.turn, self._the_pause.number))
-        self._set(Timer.ENDPOINT, last_voice_ms + self.rules.endpointing.max_ms)
+        self._do(act.ShowSpeech(self.turn, speaking=False))
+        endpointing = self.rules.endpointing
+        if endpointing.window_ms:
+            return
+        if endpointing.scored:
+            self._do(act.ScorePause(self.turn, self._the_pause.number))
+        self._set(Timer.ENDPOINT, last_voice_ms + endpointing.max_ms)
 
     def _buffer_full(self, event: ev.BufferFull) -> None:
         """The utterance cannot grow any more: the turn is taken as it is, so that nothing of it is lost."""
@@ -123,6 +128,7 @@ class TurnTaking:
         self._cancel(Timer.PARTIAL)
         self._do(act.Transcribe(self.turn, self._pauses))
         if over:
+            self._cancel(Timer.WINDOW)
             self._do(act.EndTurn(self.turn))
         self.state = State.PAUSED
 
@@ -171,7 +177,7 @@ class TurnTaking:
     def _end_turn(self, at_ms: float) -> None:
         pause = self._the_pause
         pause.over = True
-        self._cancel(Timer.ENDPOINT, Timer.RESCORE)
+        self._cancel(Timer.ENDPOINT, Timer.RESCORE, Timer.WINDOW)
         self._do(act.EndTurn(self.turn))
         if pause.text is not None or pause.failed:
             self._confirm(at_ms)
@@ -209,6 +215,11 @@ class TurnTaking:
     # --- the reply
 
     def _answer(self, text: str) -> None:
+        if parting := self.rules.parting(text):
+            if self._reply:
+                self._end_reply()
+            self._say(self.turn, parting.answer, last=parting.reason)
+            return
         if self._reply is None:
             reply = self._new_reply(self.turn)
             self._do(act.StartReply(reply.number, self.turn, text, speculative=False))
@@ -216,6 +227,13 @@ class TurnTaking:
         self.state = State.REPLYING
         if not self._voice:
             self._play_if_ready()
+
+    def _say(self, turn: int, text: str, *, last: str = "") -> None:
+        """Begin a reply of fixed words."""
+        reply = self._new_reply(turn, fixed=True)
+        reply.last = last
+        self._do(act.Say(reply.number, turn, text), act.CommitReply(reply.number))
+        self.state = State.REPLYING
 
     def _apologise(self, *, after_all: bool = False) -> None:
         if self._reply:
@@ -244,7 +262,7 @@ class TurnTaking:
             reply.failed = True
         elif reply.fixed:  # even the apology cannot be spoken: it was shown, and that was the answer
             self._finish_reply()
-            self._after_reply(event.at_ms)
+            self._after_reply(event.at_ms, reply)
         else:
             held = self.state is State.HELD
             self._apologise()
@@ -259,12 +277,18 @@ class TurnTaking:
         if reply.failed and not reply.fixed and self.state is State.SPEAKING:  # it broke off
             self._apologise(after_all=True)
         else:
-            self._after_reply(event.at_ms)
+            self._after_reply(event.at_ms, reply)
 
-    def _after_reply(self, at_ms: float) -> None:
+    def _reply_ends_it(self, event: ev.ReplyEndsIt) -> None:
+        if self._reply and self._reply.number == event.reply:
+            self._reply.last = event.reason
+
+    def _after_reply(self, at_ms: float, reply: Reply | None = None) -> None:
         """If someone began to speak over the reply, it is their turn now."""
         if self.state is State.HELD:
             self._open_turn(at_ms)
+        elif reply and reply.last:
+            self._end_it(reply.last)
         else:
             self._listen(at_ms)
 
@@ -330,6 +354,31 @@ class TurnTaking:
         self._end_reply()
         self._after_reply(event.at_ms)
 
+    def _announced(self, event: ev.Announced) -> None:
+        if self._pause:
+            self._do(act.AbandonPause(self._pause.number))
+            self._pause = None
+        open_turn = self.state in {State.HEARING, State.PAUSED}
+        answers = self.turn if self._reply and self._reply.owed and not open_turn else 0
+        if self._reply:
+            self._end_reply()
+        self._do(act.ForgetUtterance())
+        if open_turn:
+            self._do(act.DropTurn(self.turn))
+        self._cancel(*Timer)
+        self._voice = self._sustained = False
+        self._parting = bool(event.reason)
+        if event.text:
+            self._say(answers, event.text, last=event.reason)
+        elif event.reason:
+            self._end_it(event.reason)
+        else:
+            self._listen(event.at_ms)
+
+    def _end_it(self, reason: str) -> None:
+        self._do(act.EndConversation(reason))
+        self.state = State.ENDED
+
     def _timer_fired(self, event: ev.TimerFired) -> None:
         if event.timer not in self._timers:
             return
@@ -342,9 +391,12 @@ class TurnTaking:
             case Timer.PARTIAL:
                 self._do(act.TranscribePartial(self.turn, self._said))
                 self._set(Timer.PARTIAL, event.at_ms + self.rules.partial_ms)
+            case Timer.WINDOW if self.state is State.HEARING:
+                self._begin_pause(event.at_ms, over=True, forced=True)
+            case Timer.WINDOW:
+                self._end_turn(event.at_ms)
             case Timer.IDLE:
-                self._do(act.EndConversation("idle"))
-                self.state = State.ENDED
+                self._end_it("idle")
 
     def _ended(self, _: ev.Ended) -> None:
         self.state = State.ENDED
@@ -362,6 +414,8 @@ class TurnTaking:
         self.state = State.HEARING
         if self.rules.partial_ms:
             self._set(Timer.PARTIAL, at_ms + self.rules.partial_ms)
+        if self.rules.endpointing.window_ms and Timer.WINDOW not in self._timers:
+            self._set(Timer.WINDOW, at_ms + self.rules.endpointing.window_ms)
 
     def _listen(self, at_ms: float) -> None:
         self.state = State.LISTENING
@@ -410,6 +464,8 @@ def _join(before: str, after: str) -> str:
     return f"{before} {after}".strip() if before and after else before or after
 
 
+_HEARD_WHEN_PARTING = (ev.ReplyReady, ev.ReplyFailed, ev.PlayoutFinished, ev.Ended)
+"""What still counts while the last words are said."""
 _REACTIONS: dict[type[ev.Event], Callable[[TurnTaking, Any], None]] = {
     ev.Started: TurnTaking._started,
     ev.SpeechStarted: TurnTaking._speech_started,
@@ -420,9 +476,11 @@ _REACTIONS: dict[type[ev.Event], Callable[[TurnTaking, Any], None]] = {
     ev.TranscriptionFailed: TurnTaking._transcription_failed,
     ev.ReplyReady: TurnTaking._reply_ready,
     ev.ReplyFailed: TurnTaking._reply_failed,
+    ev.ReplyEndsIt: TurnTaking._reply_ends_it,
     ev.PlayoutFinished: TurnTaking._playout_finished,
     ev.Typed: TurnTaking._typed_turn,
     ev.Interrupted: TurnTaking._interrupted,
+    ev.Announced: TurnTaking._announced,
     ev.BufferFull: TurnTaking._buffer_full,
     ev.TimerFired: TurnTaking._timer_fired,
     ev.Ended: TurnTaking._ended,

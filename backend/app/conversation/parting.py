@@ -1,0 +1,49 @@
+"""What people say to end a conversation, and what they are told then.
+
+Recognised by the words, not by the language model: it works with any model, and at once. A turn that says more than
+such a phrase and what goes around it out of politeness is no parting: "how do you say goodbye in French" is a question.
+"""
+
+import re
+from dataclasses import dataclass
+
+_AROUND = frozenset(
+    "a alright all an and anyway can could day enough everything fine for good great have help i is just kindly let like "
+    "me much my need nice no no nope now of oh ok okay perfect please right s so speak talk thank thanks that that's "
+    "the then thing this time to too very want we well will with would yeah yes you your connect put through".split()
+)
+"""Words around a phrase that do not change it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parting:
+    """Turns that end the conversation for `reason`, after `answer` was heard."""
+
+    phrases: tuple[str, ...]
+    """In lower case, without punctuation."""
+    answer: str
+    reason: str
+
+    def asked_for(self, text: str) -> bool:
+        """Whether the turn `text` says one of the phrases, once or twice, and nothing else that matters."""
+        words = _words(text)
+        return any(self._says(words, _words(phrase)) for phrase in self.phrases)
+
+    @staticmethod
+    def _says(words: list[str], phrase: list[str]) -> bool:
+        if not phrase:
+            return False
+        rest: list[str] = []
+        found = at = 0
+        while at < len(words):
+            if words[at : at + len(phrase)] == phrase:
+                found += 1
+                at += len(phrase)
+            else:
+                rest.append(words[at])
+                at += 1
+        return found > 0 and all(word in _AROUND for word in rest)
+
+
+def _words(text: str) -> list[str]:
+    return re.sub(r"[^\w' ]", " ", text.lower()).split()
