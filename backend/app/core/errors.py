@@ -50,3 +50,38 @@ class ProtocolError(AhoyError):
     """A client sent something the wire protocol does not allow. `code` names the rule that was broken."""
 
     code = "bad_message"
+
+
+class CallError(AhoyError):
+    """A telephone call cannot be placed or changed as asked. `http_status` is what our REST API answers with;
+    `retry_after_s` is set when the same request may succeed later."""
+
+    code = "call_refused"
+
+    def __init__(
+        self, message: str, *, code: str | None = None, http_status: int = 400, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message, code=code)
+        self.http_status = http_status
+        self.retry_after_s = retry_after_s
+
+
+class TwilioError(CallError):
+    """Twilio refused a request, or could not be asked. `twilio_code` is Twilio's own number of the error, if it gave
+    one (twilio.com/docs/api/errors); `outcome_unknown` says that the request may have had its effect all the same."""
+
+    code = "twilio_failed"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        http_status: int = 502,
+        retry_after_s: float | None = None,
+        twilio_code: int | None = None,
+        outcome_unknown: bool = False,
+    ) -> None:
+        super().__init__(message, code=code, http_status=http_status, retry_after_s=retry_after_s)
+        self.twilio_code = twilio_code
+        self.outcome_unknown = outcome_unknown
