@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from app.conversation.options import Providers
+from app.conversation.options import Providers, Transport
 from app.conversation.phrases import Phrases
 from app.conversation.playout import BACKLOG_MS
 from app.conversation.reply import CHUNKS_AHEAD, Reply
@@ -37,7 +37,7 @@ class Making:
         self.reply = Reply(
             1,
             1,
-            rate_hz=RATE_HZ,
+            transport=Transport(rate_hz=RATE_HZ),
             work_s=loop.time,
             on_text=self.shown.append,
             on_ready=lambda: self.ready_s.append(loop.time()),

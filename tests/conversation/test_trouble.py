@@ -266,7 +266,7 @@ async def test_when_the_voice_detector_is_overloaded_the_conversation_goes_on():
 async def test_a_defect_ends_the_conversation_with_an_error_and_not_in_silence():
     async with Stage() as stage, Stage() as other:
         stage.llm.count_tokens = None  # type: ignore[assignment]  # calling it is the defect
-        stage.conversation._history._count = None  # type: ignore[assignment]
+        stage.conversation.history._count = None  # type: ignore[assignment]
         asking = asyncio.create_task(other.say(then_silent_ms=6000))
         await stage.say(then_silent_ms=2000)
         assert await stage.ended() == "failed"

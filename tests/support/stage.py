@@ -238,7 +238,8 @@ class Stage:
     def tell(self, message: msg.Message) -> None:
         self.told.append((self.now_s(), message))
         try:
-            self.judge.text(orjson.loads(wire.encode(message)))
+            if text := wire.encode(message):
+                self.judge.text(orjson.loads(text))
         except BrokenProtocolError as broken:
             self.broken_rules.append(str(broken))
 

@@ -153,17 +153,21 @@ SAMPLES: list[msg.Message] = [
 ]
 
 
+NOT_FOR_BROWSERS = {msg.AudioReached}
+
+
 def test_everything_a_conversation_can_tell_is_documented() -> None:
-    told = [json.loads(wire.encode(sample)) for sample in SAMPLES]
+    told = [json.loads(text) for sample in SAMPLES if (text := wire.encode(sample))]
     for message in told:
         DOCUMENT.check(message, DOCUMENT.from_server)
     assert {message["type"] for message in told} | FROM_HANDLER == set(DOCUMENT.from_server)
-    assert {type(sample) for sample in SAMPLES} == set(get_args(msg.Message)), "a message has no sample here"
+    assert {type(sample) for sample in SAMPLES} | NOT_FOR_BROWSERS == set(get_args(msg.Message)), "one has no sample"
+    assert len(told) == len(SAMPLES)
 
 
 def test_the_error_codes_are_those_of_the_code_and_others_come_out_as_one_of_them() -> None:
     assert set(wire.ERROR_CODES) == DOCUMENT.error_codes
-    inner = json.loads(wire.encode(msg.Trouble("context_too_long", "That was too long for the model.", False)))
+    inner = json.loads(wire.encode(msg.Trouble("context_too_long", "That was too long for the model.", False)) or "")
     DOCUMENT.check(inner, DOCUMENT.from_server)
     assert inner["code"] == "provider_failed"
 

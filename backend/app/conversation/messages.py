@@ -61,6 +61,15 @@ class AudioStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class AudioReached:
+    """The audio of this reply that was played so far, `at_ms` of it, ends with a chunk of text. For transports whose
+    listeners report when they have heard so far."""
+
+    reply: int
+    at_ms: float
+
+
+@dataclass(frozen=True, slots=True)
 class AudioEnded:
     """All audio of this reply has been sent."""
 
@@ -114,6 +123,7 @@ Message = (
     | ReplyText
     | ReplyDone
     | AudioStarted
+    | AudioReached
     | AudioEnded
     | AudioHeld
     | AudioCleared

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.conversation import messages as msg
-from app.conversation.events import Event, PlayoutFinished, ReplyFailed, ReplyReady
+from app.conversation.events import Event, PlayoutFinished, ReplyEndsIt, ReplyFailed, ReplyReady
 from app.conversation.history import History
 from app.conversation.latency import TurnClock, turn_latency
 from app.conversation.metronome import Metronome
@@ -21,12 +21,11 @@ from app.llm.base import Message
 
 
 class Mouth:
-    """Speaks for one conversation at `rate_hz`. `clock_ms` is the audio clock that its events go by, `spawn` starts a
+    """Speaks for one conversation. `clock_ms` is the audio clock that its events go by, `spawn` starts a
     task that ends with the conversation."""
 
     def __init__(
         self,
-        rate_hz: int,
         providers: Providers,
         options: Options,
         history: History,
@@ -39,7 +38,6 @@ class Mouth:
         on_event: Callable[[Event], None],
         on_failure: Callable[[Exception], None],
     ) -> None:
-        self._rate_hz = rate_hz
         self._providers = providers
         self._options = options
         self._history = history
@@ -90,6 +88,13 @@ class Mouth:
         if reply and reply.playing and reply.held != held:
             reply.held = held
             self._tell(msg.AudioHeld(reply.number, held))
+            if self._options.transport.ducks:
+                return
+            if held:
+                reply.playout.wait(self._now_ms())
+            else:
+                reply.playout.go_on(self._now_ms())
+                self._send(reply)
 
     def played(self, number: int, played_ms: float) -> None:
         """The listener has heard this much. Reports about other replies are late and ignored."""
@@ -122,10 +127,11 @@ class Mouth:
         reply = Reply(
             number,
             turn,
-            rate_hz=self._rate_hz,
+            transport=self._options.transport,
             speculative=speculative,
             work_s=self._metronome.work_s,
             on_text=lambda text: self._show_text(reply, text),
+            on_wish=lambda reason: self._on_event(ReplyEndsIt(self._clock_ms(), number, reason)),
             on_ready=lambda: self._on_event(ReplyReady(self._clock_ms(), number)),
         )
         self._reply = reply
@@ -144,9 +150,10 @@ class Mouth:
             self._tell(msg.ReplyText(reply.turn, reply.number, text))
 
     def _send(self, reply: Reply) -> None:
-        samples = reply.playout.due(self._now_ms())
-        if samples is not None:
+        while (samples := reply.playout.due(self._now_ms())) is not None:
             self._play(samples)
+            if (reached_ms := reply.playout.sentence_sent_ms) is not None:
+                self._tell(msg.AudioReached(reply.number, reached_ms))
         if reply.playout.all_sent and not reply.announced_end:
             reply.announced_end = True
             self._tell(msg.AudioEnded(reply.number, reply.playout.duration_ms))

@@ -1,10 +1,12 @@
 """What one conversation works with and how it behaves."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 from app.conversation.endpointing import Endpointing
+from app.conversation.parting import GOODBYE, HANG_UP_MARK, TRANSFER, TRANSFER_MARK, Parting
 from app.conversation.phrases import Phrases
+from app.conversation.playout import REPORT_LAG_MS
 from app.conversation.turn_state import TurnRules
 from app.core.config import Settings
 from app.llm.base import LanguageModel
@@ -27,6 +29,25 @@ class Providers:
 
 
 @dataclass(frozen=True, slots=True)
+class Transport:
+    """What a conversation has to know of its way to the listener. The defaults are those of the browser."""
+
+    rate_hz: int = 16_000
+    """Of the audio in both directions; 8000 or 16000."""
+    frame_ms: float = 0.0
+    """Reply audio leaves in whole frames of this length; 0 for any length."""
+    ducks: bool = True
+    """The listener's side lowers the volume of a reply that may be interrupted; otherwise its audio waits."""
+    report_lag_ms: float = REPORT_LAG_MS
+    """How long after a report of what was heard the listener is trusted to have heard on."""
+
+
+BROWSER = Transport()
+TELEPHONE = Transport(rate_hz=8000, frame_ms=20.0, ducks=False, report_lag_ms=30_000.0)
+"""Twilio Media Streams: mu-law at 8 kHz in frames of 20 ms; marks come back at the ends of sentences only."""
+
+
+@dataclass(frozen=True, slots=True)
 class Options:
     """How a conversation behaves. Times in milliseconds of the audio clock unless the name says otherwise."""
 
@@ -45,6 +66,9 @@ class Options:
     history_limit_tokens: int
     reply_max_tokens: int
     provider_timeout_s: float
+    reply_max_characters: int = 0
+    """A reply is cut at the end of a sentence before this, and shown sentence by sentence; 0 to show it as it comes."""
+    transport: Transport = BROWSER
 
     @classmethod
     def from_settings(
@@ -54,7 +78,7 @@ class Options:
         language = language or settings.language
         return cls(
             rules=TurnRules(
-                endpointing=Endpointing(settings.endpointing_min_ms, settings.endpointing_max_ms),
+                endpointing=_endpointing(settings),
                 idle_ms=settings.idle_timeout_s * 1000,
                 partial_ms=settings.partial_transcript_ms,
                 speculation=settings.speculation,
@@ -73,3 +97,40 @@ class Options:
             reply_max_tokens=settings.reply_max_tokens,
             provider_timeout_s=settings.provider_timeout_s,
         )
+
+    @classmethod
+    def for_telephone(cls, settings: Settings, *, greeting: bool = True) -> Self:
+        """The options of a telephone call: short answers, no partial transcripts, and ways to end it."""
+        options = cls.from_settings(settings, greeting=greeting)
+        limit = settings.phone_reply_characters
+        prompt = [options.system_prompt]
+        if limit:
+            prompt.append(f"This is a telephone call: no answer may be longer than {limit} characters.")
+        partings = [Parting(settings.farewells, settings.goodbye, GOODBYE)]
+        if settings.transfer_number:
+            partings.append(Parting(settings.transfer_words, settings.transfer_phrase, TRANSFER))
+        if settings.phone_tools:
+            prompt.append(f"When the caller wants to end the call, say goodbye and write {HANG_UP_MARK}.")
+            if settings.transfer_number:
+                prompt.append(f"When the caller asks for a person, say you connect them and write {TRANSFER_MARK}.")
+        rules = replace(options.rules, partings=tuple(partings), partial_ms=0.0)
+        return replace(
+            options,
+            rules=rules,
+            system_prompt="\n".join(prompt),
+            reply_max_characters=limit or _UNLIMITED,
+            transport=TELEPHONE,
+        )
+
+
+_UNLIMITED = 1_000_000
+
+
+def _endpointing(settings: Settings) -> Endpointing:
+    match settings.endpointing:
+        case "silence":
+            return Endpointing(settings.endpointing_silence_ms, settings.endpointing_silence_ms, scored=False)
+        case "window":
+            return Endpointing(scored=False, window_ms=settings.endpointing_window_s * 1000)
+        case _:
+            return Endpointing(settings.endpointing_min_ms, settings.endpointing_max_ms)

@@ -7,10 +7,15 @@ such a phrase and what goes around it out of politeness is no parting: "how do y
 import re
 from dataclasses import dataclass
 
-_AROUND = frozenset(
-    "a alright all an and anyway can could day enough everything fine for good great have help i is just kindly let like "
-    "me much my need nice no no nope now of oh ok okay perfect please right s so speak talk thank thanks that that's "
-    "the then thing this time to too very want we well will with would yeah yes you your connect put through".split()
+GOODBYE, TRANSFER = "goodbye", "transfer"
+"""Reasons for which a conversation ends by its own words."""
+HANG_UP_MARK, TRANSFER_MARK = "[hangup]", "[transfer]"
+"""What a language model writes into its reply to end the conversation with it; it is not spoken."""
+MARKS = {HANG_UP_MARK: GOODBYE, TRANSFER_MARK: TRANSFER}
+_AROUND = re.compile(
+    "a|alright|all|an|and|anyway|can|could|connect|day|enough|everything|fine|for|good|great|have|help|i|is|just|kindly|"
+    "let|like|me|much|my|need|nice|no|nope|now|of|oh|ok|okay|perfect|please|put|right|so|speak|talk|thank|thanks|that|"
+    "that's|the|then|this|time|through|to|too|very|want|we|well|will|with|would|yeah|yes|you|your"
 )
 """Words around a phrase that do not change it."""
 
@@ -42,7 +47,7 @@ class Parting:
             else:
                 rest.append(words[at])
                 at += 1
-        return found > 0 and all(word in _AROUND for word in rest)
+        return found > 0 and all(_AROUND.fullmatch(word) for word in rest)
 
 
 def _words(text: str) -> list[str]:

@@ -1,5 +1,9 @@
 """What of a reply has been sent, and what has been heard.
 
+Where the listener's side can lower the volume, a reply that may be interrupted goes on, ducked. Where it cannot (the
+telephone), sending waits instead: the lead covers the moment until it is decided, and when it was not enough the reply
+goes on from the last word that was heard.
+
 A reply's audio waits here and leaves in step with time: at most `LEAD_MS` ahead of what the listener hears, so that a
 stall is not heard and an interruption still cuts at once. Each piece of audio knows the text it speaks, which gives the
 words that were heard when a reply is cut off.
@@ -23,6 +27,10 @@ REPORT_GRACE_MS = 1500.0
 """How long the end of a reply waits for a listener whose own reports lag behind (a slow speaker, a jitter buffer)."""
 REPORT_LAG_MS = 200.0
 """A listener is taken to have heard this much more than it reported, at most: reports come five times a second."""
+REWIND_MS = 1000.0
+"""How far a reply that fell silent while it was held may go back to begin with a whole word."""
+GAP_MS = 20.0
+"""Length of the quiet moment between words that is looked for then."""
 AUDIBLE = 184
 """-45 dBFS; what is quieter at the end of a chunk is the pause behind its last word."""
 SPEECH_CHARACTERS_PER_S = 15.0
@@ -43,10 +51,20 @@ class _Chunk:
 
 
 class Playout:
-    """The audio of one reply. Times are milliseconds of any steady clock, the same one in every call."""
+    """The audio of one reply. Times are milliseconds of any steady clock, the same one in every call.
 
-    def __init__(self, rate_hz: int) -> None:
+    With `frame_ms` audio leaves in whole frames, as many as are due; `report_lag_ms` is how long after a report the
+    listener is trusted to have heard on.
+    """
+
+    def __init__(self, rate_hz: int, *, frame_ms: float = 0.0, report_lag_ms: float = REPORT_LAG_MS) -> None:
         self.rate_hz = rate_hz
+        self._frame = int(rate_hz * frame_ms / 1000) or 1
+        self._report_lag_ms = report_lag_ms
+        self._waits = False
+        self._kept: deque[NDArray[np.int16]] = deque()
+        """What was sent last, REWIND_MS of it."""
+        self._kept_samples = 0
         self.has_room = asyncio.Event()
         """Clear while more audio waits than `BACKLOG_MS`."""
         self.has_room.set()
@@ -72,6 +90,8 @@ class Playout:
 
     def add(self, samples: NDArray[np.int16]) -> None:
         """Add audio (int16 mono [n] at the playout's rate) of the current chunk."""
+        if not len(samples):
+            return
         chunk = self._chunks[-1]
         audible = np.flatnonzero((samples > AUDIBLE) | (samples < -AUDIBLE))
         if len(audible):
@@ -96,12 +116,35 @@ class Playout:
         """Nothing is left to send, and nothing will be."""
         return self.finished and not self._queue
 
-    def due(self, now_ms: float) -> NDArray[np.int16] | None:
-        """The samples to send now, or None. The first call starts the playout's clock."""
+    @property
+    def sentence_sent_ms(self) -> float | None:
+        """The length of the audio sent so far, if it ends where a chunk of text does."""
+        ends = any(chunk.complete and chunk.start + chunk.samples == self._sent for chunk in self._chunks)
+        return self._sent * 1000 / self.rate_hz if ends else None
+
+    def wait(self, now_ms: float) -> None:
+        """Send nothing until `go_on`."""
         self._advance(now_ms)
+        self._waits = True
+
+    def go_on(self, now_ms: float) -> None:
+        """Send again. If everything that was sent has been heard meanwhile, from the last word on."""
+        self._advance(now_ms)
+        self._waits = False
+        if self._sent and self._heard >= self._sent and not self.all_sent:
+            self._rewind()
+
+    def due(self, now_ms: float) -> NDArray[np.int16] | None:
+        """The samples to send now, or None; never beyond the end of a chunk of text, so call it until there are none.
+        The first call starts the playout's clock."""
+        self._advance(now_ms)
+        if self._waits or not self._queue:
+            return None
         ahead = self._sent - self._heard
-        wanted = int(LEAD_MS * self.rate_hz / 1000 - ahead)
-        if wanted <= 0 or not self._queue:
+        # Rounded to the nearest frame, so that a clock that beats once a frame finds exactly one each time.
+        wanted = round((LEAD_MS * self.rate_hz / 1000 - ahead) / self._frame - 1e-6) * self._frame
+        wanted = min(wanted, self._until_chunk_ends())
+        if wanted <= 0:
             return None
         taken: list[NDArray[np.int16]] = []
         while wanted > 0 and self._queue:
@@ -112,6 +155,7 @@ class Playout:
             taken.append(piece)
             wanted -= len(piece)
             self._sent += len(piece)
+            self._keep(piece)
         if (self._total - self._sent) * 1000 <= BACKLOG_MS * self.rate_hz:
             self.has_room.set()
         return taken[0] if len(taken) == 1 else np.concatenate(taken)
@@ -142,7 +186,7 @@ class Playout:
         self._advance(now_ms)
         if self._reported is None or self._reported_all:
             return self._heard
-        since_ms = min(max(0.0, now_ms - self._reported_at_ms), REPORT_LAG_MS)
+        since_ms = min(max(0.0, now_ms - self._reported_at_ms), self._report_lag_ms)
         return min(self._heard, self._reported + since_ms * self.rate_hz / 1000)
 
     def heard_text(self, now_ms: float) -> str:
@@ -161,6 +205,35 @@ class Playout:
                 length = max(chunk.samples + 1, int(len(chunk.text) / SPEECH_CHARACTERS_PER_S * self.rate_hz))
             return text + _words_up_to(chunk.text, min(passed, chunk.samples) / length)
         return text
+
+    def _until_chunk_ends(self) -> int:
+        """How many samples are left of the chunk that is being sent, if it is complete; otherwise all there are."""
+        for chunk in self._chunks:
+            end = chunk.start + chunk.samples
+            if end > self._sent:
+                return end - self._sent if chunk.complete else self._total - self._sent
+        return self._total - self._sent
+
+    def _keep(self, piece: NDArray[np.int16]) -> None:
+        self._kept.append(piece)
+        self._kept_samples += len(piece)
+        while self._kept_samples - len(self._kept[0]) >= REWIND_MS * self.rate_hz / 1000:
+            self._kept_samples -= len(self._kept.popleft())
+
+    def _rewind(self) -> None:
+        """Go back to the quietest moment of what was heard last: that is where a word begins."""
+        sent = np.concatenate(list(self._kept))[-int(REWIND_MS * self.rate_hz / 1000) :]
+        gap = int(GAP_MS * self.rate_hz / 1000)
+        energy = np.convolve(sent.astype(np.float64) ** 2, np.ones(gap), "valid")
+        latest = len(energy) - 2 * gap  # a little must come back, or it would not be a word
+        if latest <= 0:
+            return
+        back = len(sent) - int(np.argmin(energy[:latest])) - gap // 2
+        self._queue.appendleft(sent[len(sent) - back :])
+        self._sent -= back
+        self._heard = float(self._sent)
+        self._kept.clear()
+        self._kept_samples = 0
 
     @property
     def _reported_all(self) -> bool:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from app.audio.resample import StreamResampler
 from app.conversation.chunker import SpeechChunker, speakable
 from app.conversation.latency import ReplyClock
-from app.conversation.options import Options, Providers
+from app.conversation.options import Options, Providers, Transport
+from app.conversation.parting import MARKS
 from app.conversation.patience import within
 from app.conversation.playout import Playout
 from app.core.errors import ProviderError
@@ -28,18 +29,22 @@ T = TypeVar("T", str, NDArray[np.int16])
 
 
 class Reply:
-    """One reply and how far it has come. `on_text` is called with each new piece of text, `on_ready` once, when there
-    is audio to play; `work_s` is the clock that its making is timed by."""
+    """One reply and how far it has come.
+
+    `on_text` is called with each new piece of text, `on_ready` once, when there is audio to play, `on_wish` with the
+    reason when the model wants to end the conversation with it; `work_s` is the clock that its making is timed by.
+    """
 
     def __init__(
         self,
         number: int,
         turn: int,
         *,
-        rate_hz: int,
+        transport: Transport,
         speculative: bool = False,
         work_s: Callable[[], float],
         on_text: Callable[[str], None],
+        on_wish: Callable[[str], None] = lambda _: None,
         on_ready: Callable[[], None],
     ) -> None:
         self.number = number
@@ -49,13 +54,14 @@ class Reply:
         self.playing = False
         self.held = False
         self.announced_end = False
-        self.playout = Playout(rate_hz)
+        self.playout = Playout(transport.rate_hz, frame_ms=transport.frame_ms, report_lag_ms=transport.report_lag_ms)
         self.clock = ReplyClock(speculative)
         self.task: asyncio.Task[None] | None = None
         self._work_s = work_s
         self._on_text = on_text
+        self._on_wish = on_wish
         self._on_ready = on_ready
-        self._ready = self._stopped = False
+        self._ready = self._stopped = self._full = False
 
     def stop(self) -> None:
         """Make no more of it."""
@@ -105,10 +111,14 @@ class Reply:
         started = self._work_s()
         failure: Exception | None = None
         given = 0
+        limit = options.reply_max_characters
 
         async def give(pieces: list[str]) -> None:
             nonlocal given
             for piece in pieces:
+                if limit:
+                    piece = self._cut(piece, limit)  # noqa: PLW2901 (what is left of it)
+                    self._add_text(piece)
                 if not given:
                     self.clock.llm_s = self._work_s() - started
                 given += 1
@@ -120,16 +130,32 @@ class Reply:
                 async for piece in stream:
                     if self._stopped:  # a provider may have taken our cancellation for an end of its own
                         return None
-                    text = piece if self.text else piece.lstrip()
-                    self._add_text(text)
+                    text = piece if self.text or given else piece.lstrip()
+                    if not limit:
+                        self._add_text(text)
                     await give(chunker.push(text))
+                    if self._full:
+                        break
         except Exception as error:
             if self._stopped or not given:
                 raise
             failure = error
-        await give(chunker.flush())
+        if not self._full:
+            await give(chunker.flush())
         await chunks.put(None)
         return failure
+
+    def _cut(self, piece: str, limit: int) -> str:
+        """The piece without marks, as far as the reply has room for it: whole pieces, but for the first."""
+        for mark, reason in MARKS.items():
+            if mark in piece:
+                piece = piece.replace(mark, "")
+                self._on_wish(reason)
+        room = limit - len(self.text)
+        if self._full or len(piece.rstrip()) <= room:
+            return "" if self._full else piece
+        self._full = True
+        return "" if self.text else piece[:room].rpartition(" ")[0] or piece[:room]
 
     async def _speak(self, chunks: asyncio.Queue[str | None], providers: Providers, options: Options) -> None:
         try:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.audio.buffer import AudioBuffer
+from app.audio.resample import resample
 from app.conversation import actions as act
 from app.conversation import events as ev
 from app.conversation import messages as msg
@@ -29,15 +30,24 @@ from app.conversation.turn_state import State
 from app.conversation.turns import TurnTaking
 from app.core.errors import AhoyError
 
-RATE_HZ = 16_000
+MODELS_HZ = 16_000
+"""What recognition and the turn model take."""
 log = logging.getLogger(__name__)
 
 
 class Conversation:
-    """One conversation over 16 kHz audio. Create it, `await run()`, and call the input methods from the same loop."""
+    """One conversation over audio at `options.transport.rate_hz`. Create it, `await run()`, and call the input methods
+    from the same loop. With a `history` it goes on where another one ended."""
 
     def __init__(
-        self, name: str, providers: Providers, options: Options, outlet: msg.Outlet, metronome: Metronome
+        self,
+        name: str,
+        providers: Providers,
+        options: Options,
+        outlet: msg.Outlet,
+        metronome: Metronome,
+        *,
+        history: History | None = None,
     ) -> None:
         self.name = name
         self.reason = ""
@@ -48,14 +58,15 @@ class Conversation:
         self._metronome = metronome
         self._now_s = metronome.now_s
         self._turns = TurnTaking(options.rules)
-        self._history = History(
+        self.history = history or History(
             options.system_prompt,
             limit_tokens=options.history_limit_tokens,
             count_tokens=providers.llm.count_tokens,
         )
-        self._buffer = AudioBuffer(RATE_HZ, preroll_ms=options.preroll_ms, limit_ms=options.buffer_limit_s * 1000)
+        rate_hz = options.transport.rate_hz
+        self._buffer = AudioBuffer(rate_hz, preroll_ms=options.preroll_ms, limit_ms=options.buffer_limit_s * 1000)
         self.ear = Ear(
-            providers.vad.open(RATE_HZ),
+            providers.vad.open(rate_hz),
             self._buffer,
             SpeechGate(sustained_ms=options.barge_in_ms, pause_ms=options.pause_ms),
             client_silence_ms=options.client_silence_ms,
@@ -65,10 +76,9 @@ class Conversation:
             on_time=self._fire_timers,
         )
         self._mouth = Mouth(
-            RATE_HZ,
             providers,
             options,
-            self._history,
+            self.history,
             metronome,
             tell=self._tell,
             play=self._play,
@@ -87,6 +97,7 @@ class Conversation:
         self._side_task: asyncio.Task[None] | None = None
         self._spoken = self._clock_from_now()
         self._covered_ms = 0.0
+        self._recorded: _Recorded | None = None
 
     # --- what comes in
 
@@ -102,7 +113,7 @@ class Conversation:
         return not self.ear.idle or any(task is not resting and not task.done() for task in self._tasks)
 
     def hear(self, samples: NDArray[np.int16]) -> None:
-        """Audio from the user: int16 mono 16 kHz [n]. Ignored while muted."""
+        """Audio from the user: int16 mono [n] at the transport's rate. Ignored while muted."""
         self.ear.hear(samples)
 
     def type(self, text: str) -> None:
@@ -114,6 +125,12 @@ class Conversation:
     def interrupt(self) -> None:
         """The user wants the reply to stop."""
         self._dispatch(ev.Interrupted(self.ear.clock_ms))
+
+    def announce(self, text: str, *, then_end: str = "") -> None:
+        """Say this now, whatever is going on. With `then_end`, a reason, these are the last words of the conversation,
+        and nobody interrupts them."""
+        self._spoken = self._clock_from_now()
+        self._dispatch(ev.Announced(self.ear.clock_ms, text, then_end))
 
     def played(self, reply: int, played_ms: float) -> None:
         """The listener has heard this much of the reply. Reports about other replies are late and ignored."""
@@ -243,7 +260,7 @@ class Conversation:
         match action:
             case act.StartReply(number, turn, text, speculative):
                 self._stop_side()
-                self._mouth.answer(number, turn, self._history.context(turn, text), speculative=speculative)
+                self._mouth.answer(number, turn, self.history.context(turn, text), speculative=speculative)
             case act.Say(number, turn, text):
                 self._mouth.say(number, turn, text)
             case act.Apologise(number, turn):
@@ -269,11 +286,13 @@ class Conversation:
         self._covered_ms = self.ear.clock_ms
         last_voice_s = self.ear.last_voice_s()
         self._spoken = TurnClock(last_voice_s, pause_s=max(0.0, self._now_s() - last_voice_s))
-        self._pause_tasks.append(self._spawn(self._understand, pause, self._buffer.peek(), self._spoken))
+        self._recorded = self._record()
+        self._pause_tasks.append(self._spawn(self._understand, pause, self._recorded, self._spoken))
 
-    async def _understand(self, pause: int, audio: NDArray[np.int16], spoken: TurnClock) -> None:
+    async def _understand(self, pause: int, recorded: "_Recorded", spoken: TurnClock) -> None:
         started = self._metronome.work_s()
         try:
+            audio = await recorded.for_models()
             work = self._providers.stt.transcribe(audio, language=self._options.language)
             transcript = await within(self._options.provider_timeout_s, "speech recogniser", work)
         except Exception as error:
@@ -284,8 +303,9 @@ class Conversation:
         self._dispatch(ev.Transcribed(self.ear.clock_ms, pause, transcript.text))
 
     async def _score(self, pause: int) -> None:
+        recorded = self._recorded if self._recorded and self._covered_ms == self.ear.clock_ms else self._record()
         try:
-            work = self._providers.turn.score(self._buffer.peek())
+            work = self._providers.turn.score(await recorded.for_models())
             probability = await within(self._options.provider_timeout_s, "turn model", work)
         except Exception as error:
             self._pause_failed(error)
@@ -293,7 +313,8 @@ class Conversation:
         self._dispatch(ev.PauseScored(self.ear.clock_ms, pause, probability))
 
     async def _transcribe_partial(self, turn: int, said: str) -> None:
-        work = self._providers.stt.transcribe(self._buffer.peek(), language=self._options.language, partial=True)
+        audio = await self._record().for_models()
+        work = self._providers.stt.transcribe(audio, language=self._options.language, partial=True)
         transcript = await within(self._options.provider_timeout_s, "speech recogniser", work)
         if transcript.text and self._turns.state is State.HEARING and self._turns.turn == turn:
             text = f"{said} {transcript.text}".strip()
@@ -301,7 +322,10 @@ class Conversation:
             await self._warm(turn, text.rpartition(" ")[0])  # the last word may have been cut in the middle
 
     async def _warm(self, turn: int, text: str = "") -> None:
-        await self._providers.llm.warm(self._history.context(turn, text))
+        await self._providers.llm.warm(self.history.context(turn, text))
+
+    def _record(self) -> "_Recorded":
+        return _Recorded(self._buffer.peek(), self._buffer.rate_hz)
 
     def _stop_pause(self) -> None:
         for task in self._pause_tasks:
@@ -319,7 +343,7 @@ class Conversation:
     def _confirm(self, turn: int, text: str) -> None:
         self._use_audio()
         if text:
-            self._history.user_said(turn, text)
+            self.history.user_said(turn, text)
         self._tell(msg.TranscriptShown(turn, text, final=True))
 
     def _clock_from_now(self) -> TurnClock:
@@ -377,3 +401,20 @@ class Conversation:
     def _play(self, samples: NDArray[np.int16]) -> None:
         if not self.reason:
             self._outlet.play(samples)
+
+
+class _Recorded:
+    """An utterance so far, for models that take 16 kHz: converted once, in a thread, whoever asks first."""
+
+    def __init__(self, samples: NDArray[np.int16], rate_hz: int) -> None:
+        self._samples = samples
+        self._rate_hz = rate_hz
+        self._converting = asyncio.Lock()
+
+    async def for_models(self) -> NDArray[np.int16]:
+        """int16 mono 16 kHz [n]."""
+        async with self._converting:
+            if self._rate_hz != MODELS_HZ:
+                self._samples = await asyncio.to_thread(resample, self._samples, self._rate_hz, MODELS_HZ)
+                self._rate_hz = MODELS_HZ
+        return self._samples

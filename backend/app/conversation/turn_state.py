@@ -40,7 +40,6 @@ class TurnRules:
     partings: tuple[Parting, ...] = ()
     """What a user may say to end the conversation."""
 
-
     def parting(self, text: str) -> Parting | None:
         """The parting that this turn asks for, if it does."""
         return next((parting for parting in self.partings if parting.asked_for(text)), None)

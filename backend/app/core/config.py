@@ -146,9 +146,14 @@ class Settings(BaseSettings):
     farewells: Phrases = Field(
         ("bye", "bye bye", "goodbye", "good bye", "good night", "hang up"), examples=["bye,goodbye,hang up"]
     )
+    phone_tools: bool = Field(False, examples=["false"])
     goodbye: str = Field("Goodbye!", examples=["Thank you for calling. Goodbye!"])
     hold_phrase: str = Field("One moment, please.", examples=["Please hold the line."])
     transfer_number: PhoneNumber | None = Field(None, repr=False, examples=["+15005550007"])
+    transfer_words: Phrases = Field(
+        ("operator", "agent", "human", "human being", "person", "real person", "representative", "someone", "somebody"),
+        examples=["operator,a person"],
+    )
     transfer_phrase: str = Field("I am putting you through.", examples=["One moment, I am connecting you."])
     transfer_failed: str = Field(
         "I could not reach anyone. What else can I do for you?", examples=["Nobody answered. Can I help you?"]

@@ -16,9 +16,9 @@ from app.audio.pcm import from_bytes
 from app.conversation.options import Options
 from app.conversation.session import Conversation
 from app.core.errors import AudioFormatError, OverloadedError, ProtocolError
+from app.core.origins import origin_allowed
 from app.engine import Engine
 from app.websocket import wire
-from app.websocket.origins import origin_allowed
 from app.websocket.outbox import Outbox, SlowClientError
 
 START_TIMEOUT_S = 60.0

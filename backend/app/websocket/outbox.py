@@ -36,8 +36,9 @@ class Outbox:
         self._closed = False
 
     def tell(self, message: Message) -> None:
-        """Queue a message of the conversation."""
-        self.put(encode(message))
+        """Queue a message of the conversation, if it is one for browsers."""
+        if text := encode(message):
+            self.put(text)
 
     def play(self, samples: NDArray[np.int16]) -> None:
         """Queue reply audio (int16 mono 16 kHz [n])."""

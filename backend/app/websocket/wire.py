@@ -115,9 +115,10 @@ def parse(text: str) -> Incoming:
         raise ProtocolError(f"The {kind} message cannot be used: {faults}.", code="bad_message") from None
 
 
-def encode(message: msg.Message) -> str:
-    """The JSON of a conversation's message."""
-    return dump(_object(message))
+def encode(message: msg.Message) -> str | None:
+    """The JSON of a conversation's message; None for one that is not for browsers."""
+    value = _object(message)
+    return dump(value) if value else None
 
 
 def dump(value: dict[str, Any]) -> str:
@@ -125,7 +126,7 @@ def dump(value: dict[str, Any]) -> str:
     return orjson.dumps(value).decode()
 
 
-def _object(message: msg.Message) -> dict[str, Any]:
+def _object(message: msg.Message) -> dict[str, Any] | None:
     match message:
         case msg.SpeechShown(turn, speaking, at_ms):
             kind = "speech.started" if speaking else "speech.stopped"
@@ -141,6 +142,8 @@ def _object(message: msg.Message) -> dict[str, Any]:
             return {"type": "reply.done", "turn": turn, "reply": reply, **parts}
         case msg.AudioStarted(turn, reply):
             return {"type": "audio.start", "turn": turn, "reply": reply}
+        case msg.AudioReached():  # browsers report what was heard without being asked
+            return None
         case msg.AudioEnded(reply, duration_ms):
             return {"type": "audio.end", "reply": reply, "duration_ms": round(duration_ms, 1)}
         case msg.AudioHeld(reply, held):

@@ -1,7 +1,8 @@
-"""Which pages may open a conversation: our own and those that the settings name.
+"""Which pages may open a conversation or place a call: our own and those that the settings name.
 
-A browser sends the page's origin with every WebSocket it opens, and would open one to this server for any page on the
-web: the check is what keeps strangers' pages out (cross-site WebSocket hijacking). Other clients send none.
+A browser sends the page's origin with every WebSocket it opens and every request that changes something, and would send
+them to this server for any page on the web: the check is what keeps strangers' pages out (cross-site request forgery,
+WebSocket hijacking). Other clients send none.
 """
 
 import ipaddress
@@ -13,7 +14,7 @@ _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def origin_allowed(origin: str | None, host: str | None, settings: Settings) -> bool:
-    """Whether a WebSocket request with these Origin and Host headers may be accepted."""
+    """Whether a request with these Origin and Host headers may be accepted."""
     if origin is None:
         return True
     if "*" in settings.allowed_origins or origin.rstrip("/") in settings.allowed_origins:
