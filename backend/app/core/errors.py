@@ -85,3 +85,13 @@ class TwilioError(CallError):
         super().__init__(message, code=code, http_status=http_status, retry_after_s=retry_after_s)
         self.twilio_code = twilio_code
         self.outcome_unknown = outcome_unknown
+
+
+class AccessError(AhoyError):
+    """Somebody asked who may not. `http_status` is 401 when a key would help, 403 otherwise."""
+
+    code = "forbidden"
+
+    def __init__(self, message: str, *, code: str | None = None, http_status: int = 403) -> None:
+        super().__init__(message, code=code)
+        self.http_status = http_status

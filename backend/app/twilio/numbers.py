@@ -46,7 +46,8 @@ def home(settings: Settings) -> Home:
     region = settings.phone_region
     if region is None and settings.twilio_phone_number:
         own = _parsed(settings.twilio_phone_number, None)
-        region = own and (phonenumbers.region_code_for_number(own) or _main_region(own))
+        if own is not None:
+            region = phonenumbers.region_code_for_number(own) or _main_region(own)
     if region not in phonenumbers.SUPPORTED_REGIONS:
         return Home(None, None)
     return Home(region, phonenumbers.country_code_for_region(region))
@@ -144,13 +145,13 @@ def _parsed(text: str, region: str | None) -> PhoneNumber | None:
 
 
 def _main_region(parsed: PhoneNumber) -> str:
-    return str(phonenumbers.region_code_for_country_code(parsed.country_code))
+    return str(phonenumbers.region_code_for_country_code(parsed.country_code or 0))
 
 
 def _is_emergency(parsed: PhoneNumber) -> bool:
     """What follows the country code is an emergency number there (+1 911, +44 999)."""
     national = phonenumbers.national_significant_number(parsed)
-    regions = phonenumbers.region_codes_for_country_code(parsed.country_code)
+    regions = phonenumbers.region_codes_for_country_code(parsed.country_code or 0)
     return any(phonenumbers.is_emergency_number(national, region) for region in regions)
 
 
