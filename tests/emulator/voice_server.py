@@ -25,6 +25,7 @@ class Socket:
         self.socket = socket
         self.headers = request.headers
         self.messages: list[dict[str, Any]] = []
+        self.raw: list[str] = []
         self.stream_sid = ""
 
     async def next(self, *events: str) -> dict[str, Any]:
@@ -33,7 +34,11 @@ class Socket:
             raw = await self.socket.receive()
             if raw.type is not WSMsgType.TEXT:
                 raise ConnectionError(f"the phone closed the stream: {raw}")
-            message = json.loads(raw.data)
+            self.raw.append(raw.data)
+            try:
+                message = json.loads(raw.data)
+            except json.JSONDecodeError:
+                continue
             self.messages.append(message)
             self.stream_sid = message.get("streamSid", self.stream_sid)
             if not events or message["event"] in events:
@@ -64,9 +69,11 @@ class VoiceServer:
     """Answers each path with what is in `answers` (TwiML), and talks on /stream as it is told."""
 
     def __init__(self) -> None:
-        self.answers: dict[str, str | web.Response] = {"/voice": CONNECT}
+        self.answers = {"/voice": CONNECT}
+        self.refuse: dict[str, int] = {}
+        """Paths that are answered with an error."""
+        self.content_type = "text/xml"
         self.talk: Talk = Socket.to_the_end
-        self.refuse_stream = 0
         self.sockets: list[Socket] = []
         self.requests: list[tuple[str, str, dict[str, str], dict[str, str]]] = []
         """Method, address with query, headers, form."""
@@ -97,14 +104,12 @@ class VoiceServer:
         form = dict(await request.post()) if request.method == "POST" else dict(request.query)
         headers = dict(request.headers)
         self.requests.append((request.method, f"https://{request.host}{request.path_qs}", headers, form))  # type: ignore[arg-type]
-        answer = self.answers.get(request.path, "")
-        if isinstance(answer, str):
-            return web.Response(text=answer, content_type="text/xml")
-        return web.Response(text=answer.text, status=answer.status, content_type=answer.content_type)
+        status = self.refuse.get(request.path, 200)
+        return web.Response(text=self.answers.get(request.path, ""), status=status, content_type=self.content_type)
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
-        if self.refuse_stream:
-            return web.Response(status=self.refuse_stream)
+        if request.path in self.refuse:
+            return web.Response(status=self.refuse[request.path])
         response = web.WebSocketResponse(compress=False)
         await response.prepare(request)
         socket = Socket(response, request)

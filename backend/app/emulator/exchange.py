@@ -23,15 +23,15 @@ PUBLIC_URL = "https://voice.example.com"
 class Exchange:
     """Twilio on this machine: use it in `async with`; `server` is where the server under test listens.
 
-    `public_url` is how that server is called outside (PUBLIC_BASE_URL). Without an `auth_token` there is no REST API's
-    password and no signature, and the server is spoken to directly, as a program on the same machine.
+    `public_url` is how that server is called outside (PUBLIC_BASE_URL; PUBLIC_URL unless there is no token). Without an
+    `auth_token` nothing is signed, the REST API asks for no password, and the server is spoken to directly.
     """
 
     def __init__(
         self,
         server: str,
         *,
-        public_url: str = PUBLIC_URL,
+        public_url: str | None = None,
         account_sid: str = ACCOUNT_SID,
         auth_token: str | None = AUTH_TOKEN,
         number: str = NUMBER,
@@ -42,8 +42,8 @@ class Exchange:
         words_per_s: float = 0,
         on_line: Callable[[Line], None] | None = None,
     ) -> None:
-        direct = auth_token is None
-        self.webhooks = Webhooks(server, server if direct else public_url, account_sid, auth_token)
+        name = public_url or (server if auth_token is None else PUBLIC_URL)
+        self.webhooks = Webhooks(server, name, account_sid, auth_token)
         self.account_sid = account_sid
         self.auth_token = auth_token
         self.numbers = [number]

@@ -71,15 +71,16 @@ class Leg:
     def status(self, status: str) -> None:
         """The leg is in another state; the server is told if it asked for that."""
         self.line.set_status(status)
-        if self.callback is None or EVENTS.get(status, "completed") not in self.callback.events:
-            self._told += status != "queued"
+        if status == "queued":  # what was answered to the request; nothing that is told
             return
-        more = {"CallbackSource": "call-progress-events", "SequenceNumber": str(self._told), "Timestamp": timestamp()}
+        number, self._told = self._told, self._told + 1  # counts what happens, whether the server wants it or not
+        if self.callback is None or EVENTS.get(status, "completed") not in self.callback.events:
+            return
+        more = {"CallbackSource": "call-progress-events", "SequenceNumber": str(number), "Timestamp": timestamp()}
         if status in FINAL:
             more |= {"CallDuration": str(self.line.duration_s), "Duration": str(-(-self.line.duration_s // 60))}
         if status in SIP_CODES:
             more["SipResponseCode"] = SIP_CODES[status]
-        self._told += 1
         webhooks = self.exchange.webhooks
         webhooks.notify(self.line, self.callback.url, self.callback.method, webhooks.parameters(self.line) | more)
 

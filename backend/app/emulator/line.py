@@ -201,7 +201,10 @@ class Line:
         self._waiters.append(waiter)
         try:
             async with asyncio.timeout(timeout_s):
-                await future
+                while not future.done():  # nothing ticks before the answer, and another line's news do not come here
+                    await asyncio.wait([future], timeout=FRAME_MS / 1000)
+                    self._look()
+                future.result()
         except TimeoutError:
             raise PhoneError(self._story(f"It has not happened in {timeout_s:g} s.")) from None
         finally:

@@ -204,7 +204,7 @@ class MediaStream:
             ) from None
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise TwilioFault(
-                STREAM_UNREACHABLE, f"Stream - WebSocket - Connection Timeout: {type(error).__name__}"
+                STREAM_UNREACHABLE, f"Stream - WebSocket - Connection Timeout: {str(error) or type(error).__name__}"
             ) from None
 
     async def _write(self, socket: aiohttp.ClientWebSocketResponse) -> None:

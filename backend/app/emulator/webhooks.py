@@ -11,7 +11,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import SplitResult, urlencode, urljoin, urlsplit, urlunsplit
 
 import aiohttp
 import phonenumbers
@@ -24,6 +24,7 @@ TIMEOUT_S = 15.0
 """What Twilio gives a webhook."""
 FORWARDED_FOR = "203.0.113.24"
 """An address for documentation (RFC 5737), as that of Twilio's machine in front of the tunnel."""
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 API_VERSION = "2010-04-01"
 
 
@@ -39,14 +40,19 @@ class Request:
 
 
 class Webhooks:
-    """Sends requests and opens sockets. `public_url` is what the server is called outside, `server` where it is; the
-    same for both: then there is no proxy between, and no forwarding headers. Without `auth_token` nothing is signed."""
+    """Sends requests and opens sockets.
+
+    `public_url` is what the server is called outside, `server` where it is. With an `auth_token` requests are signed
+    and, where the two differ, come as through a tunnel: with the public name and forwarding headers. Without it they
+    come as from any program on the same machine.
+    """
 
     def __init__(self, server: str, public_url: str, account_sid: str, auth_token: str | None) -> None:
         self.server = server.rstrip("/")
         self.public_url = public_url.rstrip("/")
         self.requests: list[Request] = []
         self._account_sid = account_sid
+        self._tunnelled = auth_token is not None and self.public_url != self.server
         self._key = auth_token.encode() if auth_token else None
         self._session: aiohttp.ClientSession | None = None
         self._callbacks: dict[str, asyncio.Task[None]] = {}
@@ -109,7 +115,7 @@ class Webhooks:
             line.fault(Fault(CALLBACK, f"Call Progress: Warning Response to Callback URL: HTTP {answer.status}"))
 
     async def open_socket(self, url: str) -> aiohttp.ClientWebSocketResponse:
-        """Open the WebSocket of a stream. Raises what aiohttp raises."""
+        """Open the WebSocket of a stream. Raises what aiohttp raises, and OSError."""
         headers = self._headers(url) | self._signature(url, {})
         headers["User-Agent"] = "Twilio.TmeWs/1.0"
         return await self._opened.ws_connect(
@@ -166,8 +172,8 @@ class Webhooks:
 
     def local_stream(self, url: str) -> bool:
         """A stream without TLS to the server itself, which has no public name: there is no Twilio to refuse it."""
-        parts, public = urlsplit(url), urlsplit(self.public_url)
-        return public.scheme == "http" and parts.scheme == "ws" and parts.netloc == public.netloc
+        parts = urlsplit(url)
+        return urlsplit(self.public_url).scheme == "http" and parts.scheme == "ws" and self._is_server(parts)
 
     @property
     def _opened(self) -> aiohttp.ClientSession:
@@ -188,8 +194,8 @@ class Webhooks:
         body = None if method == "GET" else urlencode(parameters).encode()
         if body is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded; charset=UTF-8"
-        where = self._where(url)
         try:
+            where = self._where(url)
             async with self._opened.request(
                 method, where, data=body, headers=headers, allow_redirects=False
             ) as response:
@@ -198,21 +204,28 @@ class Webhooks:
                 content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             self.requests.append(Request(url, method, parameters, 0, b""))
-            raise TwilioFault(HTTP_RETRIEVAL, f"No answer from {_shown(url)}: {type(error).__name__}") from None
+            raise TwilioFault(
+                HTTP_RETRIEVAL, f"No answer from {_shown(url)}: {str(error) or type(error).__name__}"
+            ) from None
         self.requests.append(request)
         return request, content_type
 
     def _where(self, url: str) -> str:
-        """The address on this machine of a public one. Raises TwilioFault for one that is nowhere."""
-        parts, public, server = urlsplit(url), urlsplit(self.public_url), urlsplit(self.server)
-        if (parts.hostname, parts.port) in {(public.hostname, public.port), (server.hostname, server.port)}:
+        """The address on this machine of a public one. Raises _NowhereError for one that is not the server's."""
+        parts, server = urlsplit(url), urlsplit(self.server)
+        if self._is_server(parts):
             return urlunsplit((server.scheme, server.netloc, parts.path, parts.query, ""))
-        raise TwilioFault(
-            HTTP_RETRIEVAL, f"{_shown(url)} cannot be reached from here: the server under test is {self.public_url}"
-        )
+        raise _NowhereError(f"{_shown(url)} cannot be reached from here: the server under test is {self.public_url}")
+
+    def _is_server(self, parts: SplitResult) -> bool:
+        for known in (urlsplit(self.public_url), urlsplit(self.server)):
+            names = LOOPBACK if known.hostname in LOOPBACK else {known.hostname}
+            if parts.hostname in names and parts.port == known.port:
+                return True
+        return False
 
     def _headers(self, url: str) -> dict[str, str]:
-        if self.public_url == self.server:
+        if not self._tunnelled:
             return {}
         host = urlsplit(url).netloc
         return {"Host": host, "X-Forwarded-For": FORWARDED_FOR, "X-Forwarded-Proto": "https"}
@@ -223,6 +236,10 @@ class Webhooks:
         signed = url + "".join(name + value for name, value in sorted(parameters.items()))
         digest = hmac.digest(self._key, signed.encode(), "sha1")
         return {"X-Twilio-Signature": base64.b64encode(digest).decode()}
+
+
+class _NowhereError(OSError):
+    """An address that only the real Twilio could reach."""
 
 
 def timestamp() -> str:
