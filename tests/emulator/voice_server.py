@@ -26,6 +26,7 @@ class Socket:
         self.headers = request.headers
         self.messages: list[dict[str, Any]] = []
         self.raw: list[str] = []
+        self.audio = b""
         self.stream_sid = ""
 
     async def next(self, *events: str) -> dict[str, Any]:
@@ -40,6 +41,8 @@ class Socket:
             except json.JSONDecodeError:
                 continue
             self.messages.append(message)
+            if message["event"] == "media":
+                self.audio += base64.b64decode(message["media"]["payload"])
             self.stream_sid = message.get("streamSid", self.stream_sid)
             if not events or message["event"] in events:
                 return message

@@ -1,11 +1,12 @@
 """What happens at a number that is called."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.emulator.line import Talk
+from app.emulator.line import Line, Talk
 
 RING_S = 0.02
 """How long it rings, unless a behaviour says otherwise: tests are in a hurry."""
@@ -32,6 +33,8 @@ class Voicemail:
     after_s: float = RING_S
     greeting: NDArray[np.int16] | None = None
     detected_s: float = 0.2
+    ended: Callable[[Line], None] | None = None
+    """Called when the call is over: `line.heard` is what was recorded, and the greeting's time before it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any, Self
 from aiohttp import web
 
 from app.emulator.behaviours import Behaviour, Human
-from app.emulator.faults import Fault
+from app.emulator.faults import Fault, PhoneError
 from app.emulator.legs import Callback, Leg
 from app.emulator.line import FINAL, Line
 from app.emulator.rest import RestApi
@@ -49,6 +49,8 @@ class Exchange:
         self.numbers = [number]
         self.lines: dict[str, Line] = {}
         """Every call of this account by its SID, in the order of their beginnings."""
+        self.otherwise: Behaviour = Human()
+        """What happens at numbers that nothing is said of."""
         self._behaviours: dict[str, Behaviour] = {}
         self._voice_url = self.webhooks.public_url + voice_path
         self._voice_method = voice_method
@@ -67,7 +69,14 @@ class Exchange:
         self._runner = web.AppRunner(self.rest.application(), access_log=None, shutdown_timeout=1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self._port)
-        await site.start()
+        try:
+            await site.start()
+        except OSError as error:
+            await self._runner.cleanup()
+            await self.webhooks.close()
+            raise PhoneError(
+                f"The local phone cannot listen on port {self._port}: {error.strerror}; choose another port."
+            ) from None
         self._port = self._runner.addresses[0][1]
         return self
 
@@ -119,7 +128,7 @@ class Exchange:
 
     def behaviour(self, number: str) -> Behaviour:
         """What happens there."""
-        return self._behaviours.get(number, Human())
+        return self._behaviours.get(number, self.otherwise)
 
     def new_line(self, from_: str, to: str, direction: str, parent: Line | None = None) -> Line:
         """A line that nobody has been told of yet."""

@@ -104,6 +104,8 @@ class Leg:
                 if detecting is not None:
                     detecting.cancel()
                     await asyncio.gather(detecting, return_exceptions=True)
+            if isinstance(behaviour, Voicemail) and behaviour.ended is not None:
+                behaviour.ended(self.line)
 
     async def ring(self, behaviour: Behaviour, timeout_s: float) -> str:
         """Ring until something comes of it: the status that follows."""

@@ -40,7 +40,7 @@ class Playback:
         self._dry_at_ms: float | None = None
         self._last_mark = ""
         self._cleared = False
-        self._playing = False
+        self._playing = self._started = False
         self.waiting = 0
         """Bytes that are to be played."""
         self.gaps: list[Gap] = []
@@ -89,10 +89,9 @@ class Playback:
         audio = b"".join(taken)
         self.waiting -= len(audio)
         self._playing = bool(audio)
-        if audio and room:
+        self._started = self._started or bool(audio)
+        if room and self._started and self._dry_at_ms is None:
             self._dry_at_ms = at_ms + len(audio) / BYTES_PER_MS
-        elif audio and not self.waiting:
-            self._dry_at_ms = at_ms + size / BYTES_PER_MS
         return audio, reached
 
     def clear(self) -> tuple[int, list[str]]:
