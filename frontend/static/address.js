@@ -40,6 +40,17 @@ globalThis.Ahoy ??= {};
     return socketUrl(`${page.host}${page.pathname.replace(/[^/]*$/, "")}${ownPath()}`, page);
   }
 
+  /**
+   * Where that server's HTTP API begins, such as "https://example.org/voice/": beside the page it served, else beside
+   * its WebSocket. null as for serverUrl.
+   */
+  function apiBase(setting, page = globalThis.location) {
+    const given = new URLSearchParams(page.search).get("server") || setting;
+    if (!given && /^https?:$/.test(page.protocol)) return new URL(".", page.href).href;
+    const url = serverUrl(setting, page);
+    return url && new URL(".", url.replace(/^ws/, "http")).href;
+  }
+
   /** The server's name when it is not the one the page came from, so that nobody talks to a stranger unawares. */
   function foreignHost(url, page = globalThis.location) {
     if (!url) return null;
@@ -47,5 +58,5 @@ globalThis.Ahoy ??= {};
     return host === page.host ? null : host;
   }
 
-  globalThis.Ahoy.address = { socketUrl, serverUrl, foreignHost };
+  globalThis.Ahoy.address = { socketUrl, serverUrl, apiBase, foreignHost };
 }

@@ -8,7 +8,7 @@
 "use strict";
 globalThis.Ahoy ??= {};
 {
-  const { Captions, Conversation, LatencyPanel, LevelRing, Notice, Preferences, Settings, address, words } = globalThis.Ahoy;
+  const { CallPanel, Captions, Conversation, LatencyPanel, LevelRing, Notice, Preferences, Settings, address, words } = globalThis.Ahoy;
   const find = (id) => document.getElementById(id);
   const record = new URLSearchParams(globalThis.location.search).get("record") === "1";
   /** Attempts after which a server that never answered is probably not there at all. */
@@ -60,6 +60,14 @@ globalThis.Ahoy ??= {};
     activity: conversation.state.activity,
     live: conversation.running,
   }));
+
+  new CallPanel(
+    { dialog: find("call"), opener: find("call-button"), news: find("call-announcer") },
+    {
+      base: () => address.apiBase(preferences.get("server")),
+      foreign: () => address.foreignHost(address.serverUrl(preferences.get("server"))),
+    },
+  );
 
   function show(state) {
     const { title, hint } = words.status(state);
@@ -147,7 +155,7 @@ globalThis.Ahoy ??= {};
     send();
   });
   document.addEventListener("keydown", (event) => {
-    if (find("settings").open || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (document.querySelector("dialog[open]") || event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "Escape") conversation.interrupt();
     const writing = /^(TEXTAREA|INPUT|SELECT)$/.test(event.target.tagName);
     if (event.key.toLowerCase() === "m" && !writing && !event.repeat) conversation.toggleMicrophone();

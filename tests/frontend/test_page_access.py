@@ -57,6 +57,8 @@ def test_everything_can_be_done_with_the_keyboard(browser: Browser, server: Page
     with visitor(browser) as page:
         page.goto(server.url)
         page.keyboard.press("Tab")
+        expect(page.get_by_role("button", name="Call a phone")).to_be_focused()
+        page.keyboard.press("Tab")
         expect(page.get_by_role("button", name="Settings")).to_be_focused()
         page.keyboard.press("Enter")
         expect(page.get_by_role("dialog", name="Settings")).to_be_visible()

@@ -9,13 +9,16 @@ import base64
 import json
 import mimetypes
 import os
+import select
 import shutil
+import socket
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, Self
 
@@ -47,6 +50,7 @@ CSP = (
     "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; script-src 'self' blob:; "
     "style-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
+FINAL = {"completed", "busy", "no-answer", "canceled", "failed"}
 _NOTHING = Headers({"Content-Length": "0", "Connection": "close"})
 READY = {
     "type": "ready",
@@ -122,6 +126,136 @@ class Line:
         return np.frombuffer(b"".join(self.audio), dtype=np.int16)
 
 
+class Phone:
+    """The server's telephone API as the page meets it: the calls are as a test tells it."""
+
+    def __init__(self) -> None:
+        self.about: dict[str, Any] = {
+            "outbound": True,
+            "reason": "",
+            "region": None,
+            "country_code": None,
+            "allowed": ["+1", "+49"],
+        }
+        self.key = ""
+        self.origin = ""  # of a page from elsewhere that may ask
+        self.streams = True
+        self.refusal: tuple[int, dict[str, str], Any] | None = None
+        self.silent: set[str] = set()  # methods that get no answer, though they are carried out
+        self.waiting = threading.Event()  # set: POST and DELETE are answered at once
+        self.waiting.set()
+        self.asked: list[dict[str, Any]] = []
+        self.calls: dict[str, dict[str, Any]] = {}
+        self.by_key: dict[str, str] = {}
+        self._changed = threading.Condition()
+        self._open: set[socket.socket] = set()
+
+    def requests(self, method: str, path: str = "") -> list[dict[str, Any]]:
+        """Those that have come so far."""
+        return [one for one in self.asked if one["method"] == method and one["path"].startswith(path)]
+
+    def tell(self, sid: str = "CA1", **fields: Any) -> None:
+        """The call is like this now."""
+        with self._changed:
+            self.calls[sid] = {**self.calls[sid], **fields}
+            self._changed.notify_all()
+
+    def cut(self) -> None:
+        """Break every event stream off."""
+        with self._changed:
+            self._open.clear()
+            self._changed.notify_all()
+
+    def place(self, number: str, key: str) -> tuple[int, dict[str, Any]]:
+        """Dial, unless that was done under this key."""
+        if key in self.by_key:
+            return 200, self.calls[self.by_key[key]]
+        sid = f"CA{len(self.calls) + 1}"
+        self.by_key[key] = sid
+        call = {"sid": sid, "direction": "outbound", "from": "+15005550006", "to": number, "status": "queued"}
+        self.calls[sid] = call | {"reason": "", "answered_by": "", "on_hold": False, "duration_s": 0.0, "captions": []}
+        return 201, self.calls[sid]
+
+    def answer(self, connection: socket.socket) -> None:
+        """One request."""
+        phone = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *_: object) -> None:
+                pass
+
+            def handle(self) -> None:
+                self.raw_requestline = self.rfile.readline()
+                if self.parse_request():
+                    self.respond()
+
+            def send(self, status: int, body: object = None, kind: str = "application/json") -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                if phone.origin:
+                    self.send_header("Access-Control-Allow-Origin", phone.origin)
+                    self.send_header("Access-Control-Allow-Methods", "GET, POST, DELETE")
+                    self.send_header("Access-Control-Allow-Headers", "authorization, content-type, idempotency-key")
+                self.end_headers()
+                if body is not None:
+                    self.wfile.write(json.dumps(body).encode())
+
+            def respond(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or "null")
+                given = {name.lower(): value for name, value in self.headers.items()}
+                phone.asked.append({"method": self.command, "path": self.path, "json": body, "headers": given})
+                if self.command == "OPTIONS":
+                    self.send(204)
+                elif phone.key and given.get("authorization") != f"Bearer {phone.key}":
+                    self.refuse(401, "unauthorized", "This server wants its key.")
+                elif self.path == "/api/phone":
+                    self.send(200, phone.about)
+                elif self.path == "/api/call" and phone.refusal:
+                    self.send(phone.refusal[0], {"error": phone.refusal[1]})
+                elif self.path == "/api/call":
+                    phone.waiting.wait(PATIENCE_S)
+                    status, call = phone.place(body["number"], given["idempotency-key"])
+                    if "POST" not in phone.silent:
+                        self.send(status, call)
+                else:
+                    self.about_one(*self.path.removeprefix("/api/call/").split("/"))
+
+            def about_one(self, sid: str, what: str = "") -> None:
+                if sid not in phone.calls:
+                    self.refuse(404, "unknown_call", "There is no such call.")
+                elif what == "events":
+                    self.stream(sid)
+                else:
+                    if self.command == "DELETE":
+                        phone.waiting.wait(PATIENCE_S)
+                        if "DELETE" in phone.silent:
+                            return
+                        phone.tell(sid, status="completed")
+                    self.send(200, phone.calls[sid])
+
+            def stream(self, sid: str) -> None:
+                if not phone.streams:
+                    self.refuse(404, "not_found", "There is nothing at this address.")
+                    return
+                self.send(200, kind="text/event-stream")
+                shown: object = None
+                phone._open.add(connection)
+                with phone._changed:
+                    while connection in phone._open and (not shown or phone.calls[sid]["status"] not in FINAL):
+                        if shown is not phone.calls[sid]:
+                            shown = phone.calls[sid]
+                            self.wfile.write(f"data: {json.dumps(shown)}\r\n\r\n".encode())
+                        else:
+                            phone._changed.wait(1)
+                            self.wfile.write(b": still here\r\n\r\n")
+                phone._open.discard(connection)
+
+            def refuse(self, status: int, code: str, message: str) -> None:
+                self.send(status, {"error": {"code": code, "message": message}})
+
+        Handler(connection, ("127.0.0.1", 0), None)  # type: ignore[arg-type]
+
+
 class PageServer:
     """Serves the page and its WebSocket on one port, which stays the same over `down` and `up`."""
 
@@ -131,6 +265,7 @@ class PageServer:
         self.full = False
         self.refusing = False
         self.port = 0
+        self.phone = Phone()
         self._server: Server | None = None
         self._open: set[ServerConnection] = set()
 
@@ -149,11 +284,13 @@ class PageServer:
     def up(self) -> None:
         """Listen, on the same port as before."""
         self._server = serve(self._converse, "127.0.0.1", self.port, process_request=self._file, compression=None)
+        self._websockets, self._server.handler = self._server.handler, self._serve_one
         self.port = self._server.socket.getsockname()[1]
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def down(self, code: int = 1001) -> None:
         """Stop listening and hang up."""
+        self.phone.cut()
         if self._server:
             self._server.shutdown()
         for connection in list(self._open):
@@ -164,6 +301,23 @@ class PageServer:
         """The line with this number, from 0, once the page has opened it."""
         wait_until(lambda: len(self.lines) > number, f"line {number}")
         return self.lines[number]
+
+    def _serve_one(self, connection: socket.socket, address: object) -> None:
+        """The WebSocket library answers GET alone, so that requests of the API go past it."""
+        server = self._server
+        assert server
+        first = b""
+        while not first and not server.socket_closed.is_set():  # browsers open connections that they may never use
+            if select.select([connection], [], [], 0.05)[0] and not (first := connection.recv(256, socket.MSG_PEEK)):
+                break
+        if first and b" /api/" not in first.partition(b"\r\n")[0]:
+            self._websockets(connection, address)
+            return
+        with connection, suppress(OSError):
+            if first:
+                self.phone.answer(connection)
+        with server.lock:
+            server.handler_threads.discard(threading.current_thread())
 
     def _file(self, _connection: ServerConnection, request: Request) -> Response | None:
         path = request.path.split("?")[0]
