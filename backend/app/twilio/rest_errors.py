@@ -86,10 +86,11 @@ def _by_status(error: TwilioRestException | TwilioServiceException) -> tuple[int
 
 
 def _said(error: TwilioRestException | TwilioServiceException) -> str:
-    return str(error.msg if isinstance(error, TwilioRestException) else error.detail or error.title)
+    said = str(error.msg if isinstance(error, TwilioRestException) else error.detail or error.title)
+    return re.sub(r"^Unable to \w+ record(: |$)", "", said).rstrip(". ") or f"HTTP {error.status}"
 
 
 def _without_numbers(text: str) -> str:
     text = re.sub(r"\b[A-Z]{2}[0-9a-f]{32}\b", "(SID)", text)
-    text = re.sub(r"\+?\d(?:[\s().-]*\d){5,}", "(number)", text)
+    text = re.sub(r"\+?\(?\d(?:[\s().-]*\d){5,}", "(number)", text)
     return "".join(c for c in text if c.isprintable())[:_SHOWN]
