@@ -262,9 +262,8 @@ async def test_frames_can_be_lost_doubled_swapped_and_garbled(server: VoiceServe
     stream = await line.streaming()
     stream.mishaps.extend(["drop", "duplicate", "swap", "garble"])
     stream.inject("whatever")
-    await line.until(lambda: not stream.mishaps)
-    await line.until(lambda: len(server.sockets[0].raw) > 12)
     raw = server.sockets[0].raw
+    await line.until(lambda: any("*" in text for text in raw[:-1]))  # the garbled frame, and the one it overtook
     assert "whatever" in raw
     media = [json.loads(text)["media"] for text in raw if '"event":"media"' in text]
     chunks = [int(piece["chunk"]) for piece in media]

@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import binascii
+import contextlib
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any, Self
@@ -42,7 +44,8 @@ class Socket:
                 continue
             self.messages.append(message)
             if message["event"] == "media":
-                self.audio += base64.b64decode(message["media"]["payload"])
+                with contextlib.suppress(binascii.Error):  # garbled on the way
+                    self.audio += base64.b64decode(message["media"]["payload"])
             self.stream_sid = message.get("streamSid", self.stream_sid)
             if not events or message["event"] in events:
                 return message
