@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from app.conversation.history import History
 from app.conversation.messages import Outlet
 from app.conversation.metronome import Metronome
 from app.conversation.options import Options, Providers
@@ -28,6 +29,7 @@ from app.tts import hibari, scripted
 from app.tts.base import TextToSpeech, Voice
 from app.turn.base import TurnDetector
 from app.turn.smart_turn import SmartTurnDetector
+from app.turn.unasked import UnaskedTurnDetector
 from app.vad.base import VoiceActivityDetector
 from app.vad.silero import SileroDetector
 
@@ -59,6 +61,8 @@ class Engine:
         self._paths = {name: self._find(name, value) for name, value in settings.needed_models.items()}
         self._multilingual = self._paths.get("stt_multilingual_model") or self._find_optional()
         self._check_choices()
+        self.closing = False
+        """No conversation may begin any more."""
         self._understanding: Worker | None = None
         self._providers: Providers | None = None
         self._loaded = asyncio.Event()
@@ -117,14 +121,28 @@ class Engine:
         await self._loaded.wait()
         _ = self.providers
 
-    def open(self, name: str, options: Options, outlet: Outlet) -> Conversation:
-        """A new conversation; run it with `hold`. `name` stands for it in the logs. Raises OverloadedError when there
-        are too many already."""
+    @property
+    def no_room_because(self) -> str:
+        """Why no conversation can begin now; empty when one can."""
+        if self.closing:
+            return "The server is shutting down."
+        if self._providers is None:
+            return self.problem or "The models are still being loaded; try again in a moment."
         if len(self.conversations) >= self.settings.max_conversations:
-            raise OverloadedError(
-                f"All {self.settings.max_conversations} lines are busy; try again in a moment.", code="server_full"
-            )
-        conversation = Conversation(name, self.providers, options, outlet, self.metronome)
+            return f"All {self.settings.max_conversations} lines are busy; try again in a moment."
+        return ""
+
+    @property
+    def has_room(self) -> bool:
+        """A conversation can begin now."""
+        return not self.no_room_because
+
+    def open(self, name: str, options: Options, outlet: Outlet, *, history: History | None = None) -> Conversation:
+        """A new conversation, or one that goes on from a `history`; run it with `hold`. `name` stands for it in the
+        logs. Raises OverloadedError when there are too many already."""
+        if reason := self.no_room_because:
+            raise OverloadedError(reason, code="server_full" if self._providers else None)
+        conversation = Conversation(name, self.providers, options, outlet, self.metronome, history=history)
         self.conversations.add(conversation)
         return conversation
 
@@ -137,6 +155,7 @@ class Engine:
 
     async def close(self) -> None:
         """End all conversations, then the models."""
+        self.closing = True
         for conversation in list(self.conversations):
             conversation.end("shutdown")
         providers, self._providers = self._providers, None
@@ -191,6 +210,8 @@ class Engine:
         return SileroDetector(self._paths["vad_model"])
 
     def _load_turn(self) -> TurnDetector:
+        if self.settings.endpointing != "adaptive":
+            return UnaskedTurnDetector()
         return SmartTurnDetector(self._paths["turn_model"], worker=self._understanding)
 
     def _load_stt(self) -> SpeechToText:

@@ -10,12 +10,15 @@ from typing import Any
 from fastapi import FastAPI, WebSocket
 
 from app.api import health, page
-from app.core.config import Settings, load_settings, unknown_variables
+from app.core.config import TWILIO_STREAM_PATH, Settings, load_settings, unknown_variables
 from app.core.errors import AhoyError
 from app.core.logs import set_up_logging
 from app.engine import Engine
 from app.inference.console import fetch_missing
+from app.twilio.telephone import Telephone
+from app.twilio.voice import voice_routes
 from app.websocket.handler import converse
+from app.websocket.twilio_handler import TwilioHandler
 
 log = logging.getLogger(__name__)
 
@@ -26,21 +29,25 @@ def create_app(settings: Settings, *, engine: Engine | None = None, address: str
     Raises ModelError when a model that the settings need is not there.
     """
     engine = engine or Engine(settings)
+    telephone = Telephone(settings, engine)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.create_task(_load(engine, address))  # the server answers while the models are being loaded
+        loading = asyncio.create_task(_load(engine, telephone, address))  # the server answers meanwhile
         try:
             yield
         finally:
             loading.cancel()
             await asyncio.gather(loading, return_exceptions=True)
             await engine.close()
+            await telephone.close()
 
     # FastAPI's own documentation pages load their scripts from elsewhere: /openapi.json works without a network.
     app = FastAPI(title="Ahoy", version=health.ahoy_version(), lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.engine = engine
+    app.state.telephone = telephone
     app.include_router(health.router)
+    app.include_router(voice_routes(settings))
     app.include_router(page.router)
     app.mount("/static", page.PageFiles(), name="static")
 
@@ -48,12 +55,14 @@ def create_app(settings: Settings, *, engine: Engine | None = None, address: str
     async def conversation(socket: WebSocket) -> None:
         await converse(socket, engine)
 
+    app.add_api_websocket_route(TWILIO_STREAM_PATH, TwilioHandler(telephone).serve)
     return app
 
 
-async def _load(engine: Engine, address: str) -> None:
+async def _load(engine: Engine, telephone: Telephone, address: str) -> None:
     try:
         await engine.start()
+        await telephone.start()
         log.info("Ready to talk%s", f": open {address}" if address else "")
     except AhoyError as error:
         log.error("The models could not be loaded: %s", error.message)

@@ -5,6 +5,7 @@ import sys
 import typer
 
 from app.cli.models import models_app
+from app.cli.phone import phone
 from app.cli.serve import serve
 from app.cli.talk import talk
 from app.core.errors import AhoyError
@@ -17,6 +18,7 @@ app = typer.Typer(
 )
 app.command()(serve)
 app.command()(talk)
+app.command()(phone)
 app.add_typer(models_app, name="models")
 
 

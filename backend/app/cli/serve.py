@@ -112,6 +112,7 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the conversations, then the rest."""
+        self._engine.closing = True
         for conversation in list(self._engine.conversations):
             conversation.end("shutdown")
         if self.server_state.tasks:

@@ -16,6 +16,8 @@ from app.conversation.session import Conversation
 
 KEPT_CALLS = 1000
 """Calls that are remembered after their end."""
+KEPT_SIDS = 100_000
+"""Calls that are known to be over; nothing that is said in their name counts any more."""
 KEPT_CAPTIONS = 200
 """Lines of a call that are remembered."""
 
@@ -57,6 +59,17 @@ class Caption:
 
 
 @dataclass(slots=True)
+class Transfer:
+    """Where a call is put through to."""
+
+    number: str
+    """E.164"""
+    warm: bool
+    """Whoever answers there hears a summary first."""
+    summary: asyncio.Task[str] | None = None
+
+
+@dataclass(slots=True)
 class Call:
     """One telephone call. `caller` and `callee` are E.164 numbers (or what Twilio gives instead, such as "anonymous");
     they are personal data and never logged."""
@@ -77,10 +90,23 @@ class Call:
     conversation: Conversation | None = None
     """The conversation of its media stream, while there is one."""
     history: History | None = None
-    """What was said before the call was put through, for when it comes back."""
+    """What was said until its last conversation ended, for when it goes on."""
     outcome: str = ""
-    """Why its last conversation ended."""
+    """Why its last conversation ended; empty before the first, or when its stream could not start."""
+    resumes_with: str | None = None
+    """What its next conversation says first; None for the greeting."""
+    streams: int = 0
+    """How many media streams it has had."""
+    lost: int = 0
+    """How many of them broke off."""
+    webhook_signature: str = ""
+    """Signature of the webhook that was answered last."""
+    spent: set[str] = field(default_factory=set)
+    """Signatures of webhooks whose stream has begun: they admit no other one."""
+    transfer: "Transfer | None" = None
     on_hold: bool = False
+    changes: int = 0
+    """How often something about it has changed: whoever was busy meanwhile sees that there is something new."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def moved_to(self, status: CallStatus, reason: str = "") -> None:
@@ -112,6 +138,7 @@ class Call:
 
     def changed(self) -> None:
         """Wake those who watch."""
+        self.changes += 1
         event, self._changed = self._changed, asyncio.Event()
         event.set()
 
@@ -151,6 +178,7 @@ class Calls:
 
     def __init__(self) -> None:
         self._calls: OrderedDict[str, Call] = OrderedDict()
+        self._over: OrderedDict[str, None] = OrderedDict()
 
     def get(self, sid: str) -> Call | None:
         """The call of this SID, if it is known."""
@@ -162,7 +190,15 @@ class Calls:
         over = [sid for sid, other in self._calls.items() if other.status.final]
         for sid in over[: max(0, len(over) - KEPT_CALLS)]:
             del self._calls[sid]
+            self._over[sid] = None
+        while len(self._over) > KEPT_SIDS:
+            self._over.popitem(last=False)
         return known
+
+    def is_over(self, sid: str) -> bool:
+        """Whether a call of this SID was here and has ended."""
+        call = self._calls.get(sid)
+        return call.status.final if call else sid in self._over
 
     def live(self, direction: str | None = None) -> list[Call]:
         """The calls that are not over, all or those of one direction."""
