@@ -108,8 +108,12 @@ class Line:
     async def say(self, samples: NDArray[np.int16]) -> Said:
         """Say `samples` (int16 [n], 8 kHz) in real time, after what is being said. Raises PhoneError if the call ends
         before they are said."""
+        return await self.begin(samples)
+
+    def begin(self, samples: NDArray[np.int16]) -> asyncio.Future[Said]:
+        """Say `samples` without waiting; the future ends when they are said, and is cancelled by `hush()`."""
         self._check_alive("say something")
-        return await self._mouth.say(samples)
+        return self._mouth.say(samples)
 
     async def silence(self, ms: float | None = None, until: Callable[[], object] | None = None) -> None:
         """Say nothing for `ms`, or until `until()` is true (looked at every 20 ms and whenever something happens)."""

@@ -261,6 +261,7 @@ class MediaStream:
         sent_ms = next(sent for pending, sent in self._pending if pending == name)
         self._pending.remove((name, sent_ms))
         self.marks.append(Marked(name, sent_ms, self._line.now_ms, cleared))
+        self._line.event("mark", f"{name} back")
         self._send(wire.mark(self._next(), self.sid, name))
 
     def _next(self) -> int:
