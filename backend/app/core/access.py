@@ -75,7 +75,7 @@ def _check_key(sent: list[str], key: str) -> None:
         raise _unauthorized("The key is missing: send API_KEY as Authorization: Bearer ...")
     scheme, _, given = sent[0].partition(" ")
     # Compared as bytes: compare_digest refuses text that is not ASCII, and takes the same time wherever they differ.
-    same = hmac.compare_digest(given.strip(" ").encode("utf-8", "surrogateescape"), key.encode())
+    same = hmac.compare_digest(given.strip(" ").encode("utf-8", "surrogatepass"), key.encode())
     if len(sent) != 1 or scheme.lower() != "bearer" or not same:
         raise _unauthorized("The key is wrong: send API_KEY as Authorization: Bearer ...")
 

@@ -1,5 +1,7 @@
 """Placing a call: everything that is checked before Twilio is asked to dial, and what becomes of its answer."""
 
+import asyncio
+import time
 from typing import Protocol
 
 from app.core.config import TWILIO_PATH, Settings
@@ -8,12 +10,15 @@ from app.engine import Engine
 from app.twilio.calls import Call, Calls, CallStatus
 from app.twilio.numbers import check_allowed, home, parse_number
 from app.twilio.quotas import Quotas
-from app.twilio.rest import TwilioRest
+from app.twilio.rest import CallState, TwilioRest
 
 STATUS_PATH = TWILIO_PATH + "/status"
 AMD_PATH = TWILIO_PATH + "/amd"
 _MACHINE_DETECTION = {"hangup": "Enable", "message": "DetectMessageEnd", "talk": None}
-_LOADING_RETRY_S, _FULL_RETRY_S = 5.0, 15.0
+_RETRY_S = 5.0
+_SILENCE_S = 60.0
+"""A call without a conversation, so long after its ringing must have ended, has ended as well, or been put through."""
+_ASKED_AT_ONCE = 10
 
 
 class Exchange(Protocol):
@@ -89,6 +94,9 @@ async def _place(callee: str, telephone: Exchange, who: str) -> Call:
     _check_able(telephone)
     own = settings.twilio_phone_number or ""
     detection = _MACHINE_DETECTION[settings.voicemail]
+    live = telephone.calls.live("outbound")
+    if len(live) >= settings.outbound_at_once:
+        await _look_after(live, telephone)
     reservation = quotas.reserve(who, live=len(telephone.calls.live("outbound")))
     try:
         sid, status = await telephone.rest.create_call(
@@ -115,20 +123,22 @@ async def _place(callee: str, telephone: Exchange, who: str) -> Call:
 
 def _check_able(telephone: Exchange) -> None:
     """Raises CallError (503) when the assistant could not talk to whoever answers."""
-    reason = why_not(telephone)
-    if reason:
+    if reason := why_not(telephone):
         raise CallError(reason, code="calls_not_configured", http_status=503)
-    engine, settings = telephone.engine, telephone.settings
-    if not engine.ready:
-        reason = engine.problem or "The models are still being loaded; try again in a moment"
-        raise CallError(reason, code="not_ready", http_status=503, retry_after_s=_LOADING_RETRY_S)
-    if len(engine.conversations) >= settings.max_conversations:
-        raise CallError(
-            f"All {settings.max_conversations} lines are busy; try again in a moment",
-            code="server_full",
-            http_status=503,
-            retry_after_s=_FULL_RETRY_S,
-        )
+    if reason := telephone.engine.no_room_because:
+        raise CallError(reason, code="no_room", http_status=503, retry_after_s=_RETRY_S)
+
+
+async def _look_after(calls: list[Call], telephone: Exchange) -> None:
+    """Ask Twilio about calls that nothing has been heard of: a report that got lost must not keep a line for ever."""
+    late_s = time.monotonic() - telephone.settings.ring_timeout_s - _SILENCE_S
+    silent = [call for call in calls if call.conversation is None and call.began_s < late_s][:_ASKED_AT_ONCE]
+    states = await asyncio.gather(*(telephone.rest.fetch(call.sid) for call in silent), return_exceptions=True)
+    for call, state in zip(silent, states, strict=True):
+        if isinstance(state, CallState) and state.status in set(CallStatus):
+            call.moved_to(CallStatus(state.status))
+        elif isinstance(state, TwilioError) and state.http_status == 404:
+            call.moved_to(CallStatus.FAILED, "Twilio does not know this call any more.")
 
 
 def _may_have_dialled(error: CallError) -> bool:
