@@ -30,6 +30,7 @@ ACCOUNT = {
     "TWILIO_PHONE_NUMBER": NUMBER,
     "PUBLIC_BASE_URL": PUBLIC_URL,
 }
+AHOY = str(Path(sys.executable).with_name("ahoy"))
 application = typer.Typer(pretty_exceptions_enable=False)
 application.command()(phone)
 
@@ -53,7 +54,7 @@ async def run(*arguments: object, **variables: str) -> str:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.cli.phone.QUIET_MS", 200)
+    monkeypatch.setattr(sys.modules["app.cli.phone"], "QUIET_MS", 200)  # the name in app.cli is the command's
 
 
 async def answer_what_is_said(talk: Socket) -> None:
@@ -120,9 +121,8 @@ async def test_bad_input_is_said_before_anything_happens(server: VoiceServer, tm
 @contextlib.asynccontextmanager
 async def serving(*arguments: object, **variables: str) -> AsyncIterator[asyncio.StreamReader]:
     """The command as a process, until Ctrl-C; what it prints."""
-    command = "import typer; from app.cli.phone import phone; typer.run(phone)"
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", command, "--serve", *map(str, arguments), stdout=PIPE, env=os.environ | variables
+        AHOY, "phone", "--serve", *map(str, arguments), stdout=PIPE, env=os.environ | variables
     )
     assert process.stdout is not None
     try:
