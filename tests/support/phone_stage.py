@@ -117,6 +117,7 @@ async def phone_stage(**changes: Any) -> AsyncIterator[PhoneStage]:
             for line in twilio.lines.values():
                 line.hang_up()
             server.should_exit = True
+            await client.aclose()  # the server waits for those who are connected
             await serving
             await stage.telephone.close()
 

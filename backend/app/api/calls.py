@@ -246,6 +246,7 @@ async def get_call(call: TheCall) -> Response:
 
 @router.get(
     "/call/{sid}/events",
+    status_code=200,
     response_class=CallEvents,
     responses={
         200: {
