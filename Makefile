@@ -7,14 +7,17 @@ BIN := $(VENV)/bin
 UV := UV_PROJECT_ENVIRONMENT=$(VENV) $(BIN)/uv
 PYTEST := $(BIN)/pytest -c backend/pyproject.toml --rootdir .
 
-.PHONY: run test bench lint models requirements clean help
+.PHONY: run phone test bench bench-load lint models requirements clean help
 .DEFAULT_GOAL := help
 
 help: ## Show what make can do
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/'
 
 run: $(VENV)/.runtime ## Start the assistant at http://127.0.0.1:8000
 	@$(BIN)/ahoy serve
+
+phone: $(VENV)/.runtime ## Call the running assistant from a telephone on this machine (ARGS="question.wav --out heard.wav")
+	@$(BIN)/ahoy phone $(ARGS)
 
 test: $(VENV)/.develop ## Run every test (needs no network after set-up)
 	@$(BIN)/ahoy models pull --for-tests
@@ -25,6 +28,10 @@ bench: $(VENV)/.develop ## Measure latency, cost and accuracy on real speech
 	@$(BIN)/ahoy models pull --for-tests
 	@PYTHONPATH=. $(BIN)/python -m bench.latency $(ARGS)
 	@PYTHONPATH=. $(BIN)/python -m bench.overhead
+
+bench-load: $(VENV)/.develop ## Measure how many calls one core holds
+	@$(BIN)/ahoy models pull --for-tests
+	@PYTHONPATH=. $(BIN)/python -m bench.load $(ARGS)
 
 lint: $(VENV)/.develop ## Check style, types and import direction
 	@.ci/lint

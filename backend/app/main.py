@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import FastAPI, WebSocket
 
-from app.api import health, page
+from app.api import calls, health, page
 from app.core.config import TWILIO_STREAM_PATH, Settings, load_settings, unknown_variables
 from app.core.errors import AhoyError
 from app.core.logs import set_up_logging
@@ -47,6 +47,7 @@ def create_app(settings: Settings, *, engine: Engine | None = None, address: str
     app.state.engine = engine
     app.state.telephone = telephone
     app.include_router(health.router)
+    app.include_router(calls.router)
     app.include_router(voice_routes(settings))
     app.include_router(page.router)
     app.mount("/static", page.PageFiles(), name="static")
