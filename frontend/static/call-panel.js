@@ -51,6 +51,7 @@ globalThis.Ahoy ??= {};
         this.giveKey();
       });
       find("call-look").addEventListener("click", () => telephone.look());
+      find("call-anew").addEventListener("click", () => telephone.placeAnew());
       find("hang-up").addEventListener("click", () => telephone.hangUp());
       find("call-again").addEventListener("click", () => this.again());
       find("call-another").addEventListener("click", () => this.another());
@@ -86,7 +87,6 @@ globalThis.Ahoy ??= {};
     another() {
       this.telephone.clear();
       this.telephone.look();
-      this.number.focus();
       this.number.select();
     }
 
@@ -94,6 +94,7 @@ globalThis.Ahoy ??= {};
       const field = this.find("key-form").elements.key;
       const key = field.value.trim();
       field.value = "";
+      this.keyGiven = true;
       // What is not in ASCII cannot be in a header, and so is no key.
       if (/^[\x21-\x7e]+$/.test(key)) this.telephone.unlock(key);
       else this.refuseKey(key ? "The key has characters that no key has. Copy it once more." : "Write the server’s key.");
@@ -101,6 +102,7 @@ globalThis.Ahoy ??= {};
 
     refuseKey(text) {
       this.find("key-hint").textContent = text;
+      this.find("key-hint").classList.add("wrong");
       this.find("key-form").elements.key.focus();
     }
 
@@ -121,7 +123,6 @@ globalThis.Ahoy ??= {};
 
     show(state) {
       const view = state.progress ? "call" : state.stage === "ready" || (state.phone?.outbound && state.locked) ? "number" : "none";
-      const before = this.view;
       this.view = view;
       if (state.progress === "over" && !this.dialog.open && this.going) this.seen = false;
       this.going = this.telephone.busy;
@@ -138,7 +139,7 @@ globalThis.Ahoy ??= {};
       const step = `${view} ${state.progress} ${state.locked !== null}`;
       if (step === this.step) return;
       this.step = step;
-      if (this.dialog.open && !(before === "none" && view === "none")) this.focusFirst();
+      if (this.dialog.open) this.focusFirst();
     }
 
     showNumber({ phone, attempt }) {
@@ -152,7 +153,9 @@ globalThis.Ahoy ??= {};
       const form = this.find("key-form");
       if (form.hidden === (locked === null)) return;
       form.hidden = locked === null;
-      if (locked !== null) this.find("key-hint").textContent = locked;
+      const hint = this.find("key-hint");
+      hint.textContent = locked ?? "";
+      hint.classList.toggle("wrong", Boolean(this.keyGiven)); // to be asked for it first is no mistake
     }
 
     showClosed({ stage, phone, trouble, locked }, view) {
@@ -172,6 +175,7 @@ globalThis.Ahoy ??= {};
       box.hidden = !problem || locked !== null;
       if (box.hidden) return;
       const { title, text } = globalThis.Ahoy.callWords.problem(problem);
+      this.find("call-anew").hidden = !problem.stuck;
       box.querySelector(".title").textContent = title;
       box.querySelector(".text").textContent = text;
     }
@@ -205,10 +209,8 @@ globalThis.Ahoy ??= {};
       opener.dataset.tone = words?.tone ?? "";
       opener.querySelector(".text").hidden = !shown;
       this.short = words?.short ?? "";
-      const label = words ? `Phone call: ${words.title}. Show it` : "Call a phone";
-      if (opener.title === label) return;
-      opener.setAttribute("aria-label", label);
-      opener.title = label;
+      name(this.find("call-close"), this.telephone.busy ? "Close; the call goes on" : "Close the call panel");
+      name(opener, words ? `Phone call: ${words.title}. Show it` : "Call a phone");
     }
 
     /** The time that the call has lasted, counted on from the server's last word. */
@@ -240,9 +242,15 @@ globalThis.Ahoy ??= {};
       const { state } = this.telephone;
       if (state.locked !== null) this.find("key-form").elements.key.focus();
       else if (this.view === "number" && state.problem) this.find("call-go").focus();
-      else if (this.view === "number") this.number.focus();
+      else if (this.view === "number") this.number.select();
       else if (this.view === "call") this.find(state.progress === "over" ? "call-again" : "hang-up").focus();
     }
+  }
+
+  function name(button, text) {
+    if (button.title === text) return;
+    button.setAttribute("aria-label", text);
+    button.title = text;
   }
 
   function write(element, text) {

@@ -27,7 +27,7 @@ globalThis.Ahoy ??= {};
         trouble: null, // why that is not known: an ApiError
         locked: null, // the server wants its key: its message
         progress: null, // placing, going, over
-        attempt: null, // {number, key, unsure}: what was asked for; unsure when it may have been placed
+        attempt: null, // {number, key, kept, unsure}: what was asked for; the key is kept while it may have been placed
         problem: null, // {error, about}: placing or ending went wrong
         call: null, // the server's latest picture of it
         seenMs: 0, // when that came, by performance.now()
@@ -82,17 +82,19 @@ globalThis.Ahoy ??= {};
       if (this.busy || !this.api) return;
       const { api } = this;
       const last = this.state.attempt;
-      const attempt = last?.unsure && last.number === number ? { ...last } : { number, key: newKey(), unsure: false };
+      const again = Boolean(last?.kept) && last.number === number;
+      const attempt = { number, key: again ? last.key : newKey(), kept: false, unsure: false };
       this.set({ attempt, progress: "placing", call: null, problem: null, ending: false, line: null, lost: null });
       try {
         const headers = { "Idempotency-Key": attempt.key };
         const call = await api.ask("POST", "api/call", { json: { number }, headers, timeoutMs: PLACING_MS });
-        this.set({ attempt: { ...attempt, unsure: false } });
         this.take(call);
       } catch (error) {
         const locked = error.status === 401 ? error.message : null;
         const unsure = mayHaveDialled(error);
-        this.set({ progress: null, ending: false, attempt: { ...attempt, unsure }, locked, problem: { error, about: unsure ? "unsure" : "placing" } });
+        const kept = unsure || error.status >= 500; // where nothing was dialled the server takes the key once more
+        const problem = { error, about: unsure ? "unsure" : "placing", stuck: unsure && again && error.status > 0 };
+        this.set({ progress: null, ending: false, attempt: { ...attempt, kept, unsure }, locked, problem });
         return;
       }
       if (this.state.progress !== "going") return;
@@ -103,6 +105,13 @@ globalThis.Ahoy ??= {};
     /** The number is another one now: what went wrong with the last one no longer counts. */
     edited() {
       if (!this.busy && (this.state.attempt || this.state.problem)) this.set({ attempt: null, problem: null });
+    }
+
+    /** Whoever has found out that the call was not placed may let it be a new one. */
+    placeAnew() {
+      const { number } = this.state.attempt;
+      this.edited();
+      return this.place(number);
     }
 
     /** Hang up; a call that is just being asked for is hung up as soon as it is there. */

@@ -139,9 +139,10 @@ class Phone:
         }
         self.key = ""
         self.origin = ""  # of a page from elsewhere that may ask
-        self.streams = True
-        self.refusal: tuple[int, dict[str, str], Any] | None = None
+        self.streams = "live"  # "held back" by a proxy, "missing" from the server
+        self.refusal: tuple[int, dict[str, Any]] | None = None  # of calls to be placed: status and error
         self.silent: set[str] = set()  # methods that get no answer, though they are carried out
+        self.stubborn = False  # a call does not end by hanging up
         self.waiting = threading.Event()  # set: POST and DELETE are answered at once
         self.waiting.set()
         self.asked: list[dict[str, Any]] = []
@@ -165,6 +166,12 @@ class Phone:
         with self._changed:
             self._open.clear()
             self._changed.notify_all()
+
+    def forget(self) -> None:
+        """Like a server that was started again."""
+        with self._changed:
+            self.calls.clear()
+            self.cut()
 
     def place(self, number: str, key: str) -> tuple[int, dict[str, Any]]:
         """Dial, unless that was done under this key."""
@@ -209,7 +216,7 @@ class Phone:
                 elif phone.key and given.get("authorization") != f"Bearer {phone.key}":
                     self.refuse(401, "unauthorized", "This server wants its key.")
                 elif self.path == "/api/phone":
-                    self.send(200, phone.about)
+                    self.send(200 if phone.about else 404, phone.about)
                 elif self.path == "/api/call" and phone.refusal:
                     self.send(phone.refusal[0], {"error": phone.refusal[1]})
                 elif self.path == "/api/call":
@@ -230,25 +237,26 @@ class Phone:
                         phone.waiting.wait(PATIENCE_S)
                         if "DELETE" in phone.silent:
                             return
-                        phone.tell(sid, status="completed")
+                        phone.tell(sid, status=phone.calls[sid]["status"] if phone.stubborn else "completed")
                     self.send(200, phone.calls[sid])
 
             def stream(self, sid: str) -> None:
-                if not phone.streams:
+                if phone.streams == "missing":
                     self.refuse(404, "not_found", "There is nothing at this address.")
                     return
                 self.send(200, kind="text/event-stream")
                 shown: object = None
-                phone._open.add(connection)
                 with phone._changed:
-                    while connection in phone._open and (not shown or phone.calls[sid]["status"] not in FINAL):
-                        if shown is not phone.calls[sid]:
-                            shown = phone.calls[sid]
-                            self.wfile.write(f"data: {json.dumps(shown)}\r\n\r\n".encode())
-                        else:
-                            phone._changed.wait(1)
-                            self.wfile.write(b": still here\r\n\r\n")
-                phone._open.discard(connection)
+                    phone._open.add(connection)
+                    while connection in phone._open:
+                        call = phone.calls.get(sid)
+                        if phone.streams == "live" and call and call is not shown:
+                            shown = call
+                            self.wfile.write(f": a comment\r\n\r\ndata: {json.dumps(call)}\r\n\r\n".encode())
+                            if call["status"] in FINAL:
+                                phone._open.discard(connection)
+                                return
+                        phone._changed.wait()
 
             def refuse(self, status: int, code: str, message: str) -> None:
                 self.send(status, {"error": {"code": code, "message": message}})
