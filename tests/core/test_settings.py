@@ -101,6 +101,7 @@ def test_a_line_of_the_file_means_what_it_seems_to(tmp_path: Path, line: str, fi
         ("LANGUAGE", "DE", "de"),
         ("LANGUAGE", "auto", "auto"),
         ("TWILIO_PHONE_NUMBER", "+1 (500) 555-0006", "+15005550006"),
+        ("PHONE_REGION", "gb", "GB"),
         ("HOST", "[::1]", "::1"),
         ("PUBLIC_BASE_URL", "HTTPS://Voice.Example.com:443/Ahoy/", "https://voice.example.com/Ahoy"),
         ("PUBLIC_BASE_URL", "http://voice.example.com:8080", "http://voice.example.com:8080"),

@@ -119,6 +119,10 @@ def problems(*, env_files: tuple[Path, ...] = (), **values: object) -> list[str]
             "0151 1234567",
             "the value is not + and 7 to 15 digits that begin with the country code (E.164)",
         ),
+        ("PHONE_REGION", "uk", "'uk' is not a country code of ISO 3166 (GB is meant)"),
+        ("PHONE_REGION", "XX", "'XX' is not a country code of two letters (ISO 3166)"),
+        ("PHONE_REGION", "Germany", "'Germany' is not a country code of two letters (ISO 3166)"),
+        ("PHONE_REGION", "001", "'001' is not a country code of two letters (ISO 3166)"),
     ],
 )
 def test_a_wrong_value_is_explained_in_plain_words(name: str, typed: str, said: str) -> None:

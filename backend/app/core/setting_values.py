@@ -8,6 +8,7 @@ import re
 from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import SplitResult, urlsplit
 
+from phonenumbers import SUPPORTED_REGIONS
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import NoDecode
@@ -18,6 +19,8 @@ _LOOKS_SECRET = re.compile(r"@|\bsk-|\b[0-9a-f]{32}\b", re.IGNORECASE)
 """Addresses that may hold a password, keys of OpenAI and Twilio: also in a variable where they do not belong."""
 _SHOWN = 60
 """So many characters of a faulty value are shown."""
+_MEANT_REGIONS = {"UK": "GB"}
+"""What people call a country whose code is another."""
 
 
 def as_typed(value: Any) -> Any:
@@ -194,7 +197,9 @@ def _number_prefix(entry: str) -> str:
 
 
 def _region(code: str) -> str:
-    if not re.fullmatch(r"[A-Z]{2}", code):
+    if code in _MEANT_REGIONS:
+        raise ValueError(f"is not a country code of ISO 3166 ({_MEANT_REGIONS[code]} is meant)")
+    if code not in SUPPORTED_REGIONS:
         raise ValueError("is not a country code of two letters (ISO 3166)")
     return code
 
@@ -236,4 +241,4 @@ Phrases = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_list)]
 NumberPrefixes = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_list), AfterValidator(_number_prefixes)]
 """The first digits of numbers, or whole numbers, in E.164, separated by commas."""
 Region = Annotated[str, BeforeValidator(_upper), AfterValidator(_region)]
-"""ISO 3166-1 country code."""
+"""ISO 3166-1 code of a country that has telephone numbers."""
