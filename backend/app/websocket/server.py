@@ -34,8 +34,21 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             extensions[EXTENSION] = self
 
     def hand_over(self, text: Callable[[bytes], None], binary: Callable[[], None]) -> None:
-        """From now on give messages to these; see DirectEnd."""
+        """From now on give messages to these, and those that wait already; see DirectEnd."""
         self._text, self._binary = text, binary
+        waiting: list[Any] = []
+        while not self.queue.empty():
+            waiting.append(self.queue.get_nowait())
+        for message in waiting:
+            if message["type"] != "websocket.receive":
+                self.queue.put_nowait(message)
+            elif (words := message.get("text")) is not None:
+                text(words.encode())
+            else:
+                binary()
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
 
     def send_receive_event_to_app(self) -> None:
         """A message is complete."""
