@@ -89,7 +89,8 @@ globalThis.Ahoy ??= {};
         }
       } catch (error) {
         const heldBack = signal.aborted && !this.told;
-        this.polling = heldBack || [404, 405, 406, 501].includes(error.status); // without the stream, or without the call
+        // No such stream or no such call; or 503, too many streams: asking for the call itself tells.
+        this.polling = heldBack || [404, 405, 406, 501, 503].includes(error.status);
         if (this.polling) return null;
         return error instanceof ApiError ? error : new ApiError("cut");
       } finally {

@@ -190,8 +190,9 @@ def test_a_restarted_server_that_knows_nothing_of_the_call_ends_the_waiting(page
     expect(page.get_by_role("button", name="Call again")).to_be_visible()
 
 
-def test_where_nothing_streams_the_page_asks_again_and_again(page: Page, server: PageServer) -> None:
-    server.phone.streams = "missing"
+@pytest.mark.parametrize("streams", ["missing", "full"])
+def test_where_nothing_streams_the_page_asks_again_and_again(page: Page, server: PageServer, streams: str) -> None:
+    server.phone.streams = streams
     call(page, server)
     wait_until(lambda: any(one["path"] == "/api/call/CA1" for one in server.phone.requests("GET")), "a poll")
     server.phone.tell(status="ringing")

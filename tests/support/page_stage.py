@@ -139,7 +139,7 @@ class Phone:
         }
         self.key = ""
         self.origin = ""  # of a page from elsewhere that may ask
-        self.streams = "live"  # "held back" by a proxy, "missing" from the server
+        self.streams = "live"  # "held back" by a proxy, "missing" from the server, or "full"
         self.refusal: tuple[int, dict[str, Any]] | None = None  # of calls to be placed: status and error
         self.silent: set[str] = set()  # methods that get no answer, though they are carried out
         self.stubborn = False  # a call does not end by hanging up
@@ -243,6 +243,9 @@ class Phone:
             def stream(self, sid: str) -> None:
                 if phone.streams == "missing":
                     self.refuse(404, "not_found", "There is nothing at this address.")
+                    return
+                if phone.streams == "full":
+                    self.refuse(503, "too_many_watchers", "100 calls are being watched already.")
                     return
                 self.send(200, kind="text/event-stream")
                 shown: object = None
