@@ -5,7 +5,7 @@ The audio is made: `VOICE` is loud, `SILENCE` is not, and the voice detector of 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ import numpy as np
 import orjson
 from app.conversation import messages as msg
 from app.conversation.endpointing import Endpointing
+from app.conversation.history import History
 from app.conversation.metronome import Metronome
 from app.conversation.options import Options, Providers
 from app.conversation.phrases import Phrases
@@ -23,8 +24,9 @@ from app.llm.base import Message
 from app.stt.base import Transcript
 from app.tts.base import Voice
 from app.tts.scripted import ScriptedVoice
+from app.vad.base import WINDOW_MS
 from app.websocket import wire
-from wire_schema import BrokenProtocolError, Judge
+from wire_schema import BYTES_PER_MS, BrokenProtocolError, Judge
 
 RATE_HZ = 16_000
 FRAME_MS = 20
@@ -35,25 +37,27 @@ T = TypeVar("T")
 
 
 class LoudnessDetector:
-    """A voice detector that takes loud for voice."""
-
-    rate_hz = RATE_HZ
+    """A voice detector that takes loud for voice, at the rate it is opened for."""
 
     def __init__(self) -> None:
+        self.rate_hz = RATE_HZ
         self._kept = np.zeros(0, np.int16)
         self.failure: Exception | None = None
 
     def open(self, rate_hz: int) -> "LoudnessDetector":
-        assert rate_hz == RATE_HZ
+        assert rate_hz in {8000, 16_000}
+        self.rate_hz = rate_hz
+        self.reset()
         return self
 
     async def feed(self, samples: np.ndarray) -> list[float]:
         if self.failure:
             raise self.failure
         audio = np.concatenate((self._kept, samples))
-        whole = len(audio) // 512 * 512
+        window = self.rate_hz * WINDOW_MS // 1000
+        whole = len(audio) // window * window
         self._kept = audio[whole:]
-        return [0.97 if np.abs(window).max() > 1000 else 0.02 for window in audio[:whole].reshape(-1, 512)]
+        return [0.97 if np.abs(one).max() > 1000 else 0.02 for one in audio[:whole].reshape(-1, window)]
 
     def reset(self) -> None:
         self._kept = np.zeros(0, np.int16)
@@ -63,12 +67,14 @@ class LoudnessDetector:
 
 @dataclass
 class ToldTurnDetector:
-    """Gives the probabilities it was told, the last one again and again."""
+    """Gives the probabilities it was told, the last one again and again; keeps the audio it was given."""
 
     probabilities: list[float] = field(default_factory=lambda: [0.98])
     failure: Exception | None = None
+    given: list[np.ndarray] = field(default_factory=list)
 
     async def score(self, audio: np.ndarray) -> float:
+        self.given.append(audio)
         await asyncio.sleep(0.05)
         if self.failure:
             raise self.failure
@@ -212,12 +218,30 @@ def stall(seconds: float) -> None:
     loop.setup_looptime(start=loop.time() + seconds)
 
 
-class Stage:
-    """A conversation and the person in it. Implements Outlet: keeps what the person is told and hears, and when."""
+class TelephoneJudge(Judge):
+    """Of a line that cannot lower the volume: a reply that waited may have said its last word twice."""
 
-    def __init__(self, *, typed_first: str = "", tone_ms: int = 1500, **options: Any) -> None:
+    def audio(self, data: bytes) -> None:
+        """8 kHz, 16 bits."""
+        super().audio(data * 2)
+
+    def _audio_end(self, message: Mapping[str, Any]) -> None:
+        reply = self._playing_reply(message)
+        self._rule(not reply.ended, "audio.end twice")
+        self._rule(message["duration_ms"] <= reply.audio_bytes / BYTES_PER_MS + 0.1, "audio.end of what was not sent")
+        reply.ended = True
+
+
+class Stage:
+    """A conversation and the person in it. Implements Outlet: keeps what the person is told and hears, and when. With a
+    `history` it goes on where another conversation ended."""
+
+    def __init__(
+        self, *, typed_first: str = "", tone_ms: int = 1500, history: History | None = None, **options: Any
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.typed_first = typed_first
+        self.history = history
         self.now_s: Callable[[], float] = loop.time
         self.vad = LoudnessDetector()
         self.turn = ToldTurnDetector()
@@ -227,7 +251,8 @@ class Stage:
         self.phrases = Phrases(self.tts)
         self.metronome = Metronome(loop.time)
         self.options = replace(OPTIONS, **options)
-        self.judge = Judge(seen=["ready", "started"])
+        self.rate_hz = self.options.transport.rate_hz
+        self.judge = (Judge if self.options.transport.ducks else TelephoneJudge)(seen=["ready", "started"])
         """Holds everything that is told against the written protocol."""
         self.broken_rules: list[str] = []
         self.told: list[tuple[float, msg.Message]] = []
@@ -253,7 +278,7 @@ class Stage:
     async def __aenter__(self) -> "Stage":
         await self.phrases.audio(self.options.apology, None)
         providers = Providers(self.vad, self.turn, self.stt, self.llm, self.tts, self.phrases)
-        self.conversation = Conversation("stage", providers, self.options, self, self.metronome)
+        self.conversation = Conversation("stage", providers, self.options, self, self.metronome, history=self.history)
         self.conversation.type(self.typed_first)
         self._running = asyncio.create_task(self.conversation.run())
         await asyncio.sleep(0)
@@ -275,7 +300,7 @@ class Stage:
     async def send(self, level: int, length_ms: float) -> None:
         """Send this much audio in real time: `VOICE` or `SILENCE`."""
         for _ in range(int(length_ms / FRAME_MS)):
-            self.conversation.hear(np.full(FRAME, level, np.int16))
+            self.conversation.hear(np.full(self.rate_hz * FRAME_MS // 1000, level, np.int16))
             await asyncio.sleep(FRAME_MS / 1000)
 
     async def say(self, voice_ms: float = 1000, then_silent_ms: float = 2000) -> float:
