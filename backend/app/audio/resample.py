@@ -9,6 +9,7 @@ attenuation of A dB, beta = 0.1102 (A - 8.7), and 2 * half width + 1 taps leave 
 (A - 7.95) / (14.36 * 2 * half width) of the rate.
 """
 
+from functools import cache
 from math import gcd
 
 import numpy as np
@@ -107,6 +108,7 @@ class StreamResampler:
         return converted
 
 
+@cache
 def _weights(up: int, down: int, reach: int) -> NDArray[np.float64]:
     """[inputs of one period, up]: column j gives output j of a period, which lies j * down / up after its first input.
 
@@ -122,7 +124,9 @@ def _weights(up: int, down: int, reach: int) -> NDArray[np.float64]:
     inside = np.clip(1 - (distance / half) ** 2, 0, None)
     window = np.where(np.abs(distance) <= half, np.i0(beta * np.sqrt(inside)) / np.i0(beta), 0.0)
     weights = 2 * cutoff * np.sinc(2 * cutoff * distance) * window
-    return np.asarray(np.rint(weights / weights.sum(axis=0) / _QUANTUM) * _QUANTUM, np.float64)
+    found = np.asarray(np.rint(weights / weights.sum(axis=0) / _QUANTUM) * _QUANTUM, np.float64)
+    found.flags.writeable = False  # shared by all streams
+    return found
 
 
 def _to_int16(samples: NDArray[np.floating]) -> NDArray[np.int16]:

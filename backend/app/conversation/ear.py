@@ -2,6 +2,9 @@
 
 Audio comes in at any pace and in any length (`hear`), waits in a bounded inbox, and is looked at in order (`listen`).
 When the client stops sending, the time that passes counts as silence, so that turns end and alarms go off all the same.
+
+Where few talk, audio is looked at as it comes. Where many do (`together`), it is looked at on the beat that all
+conversations share, and by whole windows only: the voice detector then runs once for all of them.
 """
 
 import asyncio
@@ -41,6 +44,7 @@ class Ear:
         client_silence_ms: float,
         timeout_s: float,
         now_s: Callable[[], float],
+        together: Callable[[], bool] = lambda: False,
         on_event: Callable[[Event], None],
         on_time: Callable[[], None],
     ) -> None:
@@ -57,6 +61,7 @@ class Ear:
         self._asked_s: float | None = None
         """When the voice detector was asked what it has not answered yet."""
         self._now_s = now_s
+        self._together = together
         self._on_event = on_event
         self._on_time = on_time
         self._inbox: deque[NDArray[np.int16] | int] = deque()
@@ -99,6 +104,8 @@ class Ear:
         self._silent = False
         self._covered_s = now_s
         self._receive(samples)
+        if not self._together():
+            self._wake.set()
 
     def mute(self, muted: bool) -> None:
         """Muted, everything counts as silence from now on."""
@@ -108,6 +115,8 @@ class Ear:
         """Call often: notices that the client has stopped sending, and lets silence pass instead. Raises ProviderError
         when the voice detector does not answer any more."""
         now_s = self._now_s()
+        if self._inbox_samples >= self._until_window and self._inbox:
+            self._wake.set()
         if self._asked_s is not None and now_s - self._asked_s >= self._timeout_s:
             raise ProviderError(f"The voice detector gave nothing for {self._timeout_s:g} s.")
         stalled = now_s - self._ticked_s >= STALL_S
@@ -120,6 +129,7 @@ class Ear:
         if self._silent and gap_s > 0:
             self._covered_s += gap_s
             self._receive(round(gap_s * self._rate_hz))
+            self._wake.set()
 
     def close(self) -> None:
         """Let `listen` return."""
@@ -130,15 +140,38 @@ class Ear:
         """Look at what comes in until `close`. Raises ProviderError when the voice detector fails."""
         while not self._closed:
             await self._wake.wait()
-            while self._inbox and not self._closed:
-                audio = self._inbox.popleft()
-                self._inbox_samples -= _length(audio)
+            while not self._closed and (audio := self._next()) is not None:
                 if isinstance(audio, int):
                     await self._take_silence(audio)
-                else:  # long input goes window by window, so that what happens in it happens at its own time
-                    for start in range(0, len(audio), self._window):
-                        await self._take(audio[start : start + self._window])
+                else:
+                    await self._take(audio)
             self._wake.clear()
+
+    @property
+    def _until_window(self) -> int:
+        """Samples that complete the detector's next window."""
+        return self._window - self._fed % self._window
+
+    def _next(self) -> NDArray[np.int16] | int | None:
+        """What to look at next, up to the end of a window, so that what happens in it happens at its own time; None
+        when there is nothing, or nothing worth looking at yet."""
+        if not self._inbox:
+            return None
+        audio = self._inbox.popleft()
+        if isinstance(audio, int):
+            self._inbox_samples -= audio
+            return audio
+        wanted = self._until_window
+        while len(audio) < wanted and self._inbox and not isinstance(self._inbox[0], int):
+            audio = np.concatenate((audio, self._inbox.popleft()))
+        if len(audio) < wanted and not self._inbox and self._together():
+            self._inbox.appendleft(audio)
+            return None
+        if len(audio) > wanted:
+            self._inbox.appendleft(audio[wanted:])
+            audio = audio[:wanted]
+        self._inbox_samples -= len(audio)
+        return audio
 
     def _receive(self, audio: NDArray[np.int16] | int) -> None:
         self._inbox.append(audio)
@@ -147,7 +180,6 @@ class Ear:
             lost = _length(self._inbox.popleft())
             self._inbox_samples -= lost
             self.dropped_ms += lost * 1000 / self._rate_hz
-        self._wake.set()
 
     async def _take(self, samples: NDArray[np.int16]) -> None:
         if self._closed:

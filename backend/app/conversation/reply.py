@@ -22,6 +22,8 @@ from app.conversation.playout import Playout
 from app.core.errors import ProviderError
 from app.llm.base import Message
 
+CONVERTED_AT_ONCE = 6000
+"""Samples that are converted on the event loop: about 0.2 ms of work."""
 CHUNKS_AHEAD = 4
 """Chunks of text that may wait for the synthesiser."""
 
@@ -196,18 +198,23 @@ class Reply:
 
 
 class StreamConverter:
-    """Brings speech to the transport's rate, piece by piece, in a thread: a sentence costs milliseconds."""
+    """Brings speech to the transport's rate, piece by piece. Long pieces go to a thread, for a sentence costs
+    milliseconds; short ones cost less than asking one."""
 
     def __init__(self, from_hz: int, to_hz: int) -> None:
         self._resampler = None if from_hz == to_hz else StreamResampler(from_hz, to_hz)
 
     async def push(self, samples: NDArray[np.int16]) -> NDArray[np.int16]:
         """What `samples` (int16 mono [n]) become; a few of them stay behind until the next call."""
-        return samples if self._resampler is None else await asyncio.to_thread(self._resampler.push, samples)
+        if self._resampler is None:
+            return samples
+        if len(samples) <= CONVERTED_AT_ONCE:
+            return self._resampler.push(samples)
+        return await asyncio.to_thread(self._resampler.push, samples)
 
     async def flush(self) -> NDArray[np.int16]:
         """What stayed behind."""
-        return np.zeros(0, np.int16) if self._resampler is None else await asyncio.to_thread(self._resampler.flush)
+        return np.zeros(0, np.int16) if self._resampler is None else self._resampler.flush()
 
 
 async def _each(stream: AsyncGenerator[T, None], timeout_s: float, who: str) -> AsyncGenerator[T, None]:

@@ -70,7 +70,7 @@ class SileroDetector:
             raise ModelError(f"The voice detector {model_path} cannot be loaded: {error}") from None
         self._waiting: deque[_Job] = deque()
         self._condition = threading.Condition()
-        self._closed = False
+        self._closed = self._woken = False
         self._thread = threading.Thread(target=self._serve, name="vad", daemon=True)
         self._thread.start()
 
@@ -99,8 +99,15 @@ class SileroDetector:
             if len(self._waiting) >= MAX_WAITING:
                 raise OverloadedError(f"{MAX_WAITING} calls already wait for the voice detector.")
             self._waiting.append(job)
-            self._condition.notify()
+        if not self._woken:  # once everything that is ready now has asked: they run together
+            self._woken = True
+            job.loop.call_soon(self._wake)
         return await job.future
+
+    def _wake(self) -> None:
+        self._woken = False
+        with self._condition:
+            self._condition.notify()
 
     def _serve(self) -> None:
         while True:

@@ -5,14 +5,20 @@ For a client that does not read, that never happens: each would keep a socket an
 """
 
 import asyncio
+import struct
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
+from websockets.utils import apply_mask
 
 from app.websocket.direct import EXTENSION
 
+_FINAL = 0x80
+_WHOLE_TEXT = 0x81
+"""First byte of a text message in one frame (RFC 6455 section 5.2)."""
+_LAST_DATA_OPCODE = 2
 LINGER_S = 15.0
 """Time to take what was written, and for the closing handshake (uvicorn gives that one 10 s)."""
 
@@ -23,6 +29,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     _abort: asyncio.TimerHandle | None = None
     _text: Callable[[bytes], None] | None = None
     _binary: Callable[[], None] | None = None
+    _partial = b""
+    """The beginning of a frame that has not come whole yet."""
+    _fragments = False
+    """Inside a message of several frames."""
 
     # --- the short way of `direct.py`
 
@@ -50,6 +60,31 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.read_paused = False
             self.transport.resume_reading()
 
+    def data_received(self, data: bytes) -> None:
+        """Bytes have come. On the short way a message in one frame, which is all that Twilio sends, is unpacked here;
+        every other frame takes the ordinary way, one at a time."""
+        if self._text is None:
+            super().data_received(data)
+            return
+        data = self._partial + data
+        at = 0
+        while (frame := _next_frame(data, at)) is not None:
+            if frame.size > self.config.ws_max_size:  # refused by its head: what follows is not waited for
+                self._text, self._partial = None, b""
+                super().data_received(data[at:])
+                return
+            end = frame.payload + frame.size
+            if end > len(data):
+                break
+            if frame.head == _WHOLE_TEXT and frame.mask and not self._fragments and not self.close_sent:
+                self._text(apply_mask(data[frame.payload : end], frame.mask))
+            else:
+                if frame.head & 0x0F <= _LAST_DATA_OPCODE:
+                    self._fragments = frame.head < _FINAL
+                super().data_received(data[at:end])
+            at = end
+        self._partial = data[at:]
+
     def send_receive_event_to_app(self) -> None:
         """A message is complete."""
         if self._text is None or self._binary is None or self.close_sent:
@@ -66,9 +101,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """Write text messages; see DirectEnd. Nothing happens on a connection that is closing."""
         if self.disconnected or self.close_sent or self.transport.is_closing():
             return
-        for text in texts:
-            self.conn.send_text(text.encode())
-        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.transport.write(b"".join([_text_frame(text.encode()) for text in texts]))
 
     @property
     def buffered_bytes(self) -> int:
@@ -90,3 +123,37 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self._abort is not None:
             self._abort.cancel()
         super().connection_lost(exc)
+
+
+def _text_frame(message: bytes) -> bytes:
+    """A text message in one frame, as a server sends it: not masked (RFC 6455 section 5.2)."""
+    size = len(message)
+    if size < 126:
+        return bytes((0x81, size)) + message
+    return struct.pack("!BB" + ("HQ"[size > 0xFFFF]), 0x81, 126 + (size > 0xFFFF), size) + message
+
+
+class _Frame(NamedTuple):
+    head: int
+    """FIN, reserved bits and opcode."""
+    mask: bytes
+    """Empty for a frame that is not masked."""
+    payload: int
+    """Where the payload begins."""
+    size: int
+
+
+def _next_frame(data: bytes, at: int) -> _Frame | None:
+    """The head of the frame that begins at `at`; None while it is not there whole."""
+    left = len(data) - at
+    if left < 2:
+        return None
+    size, start = data[at + 1] & 0x7F, at + 2
+    masked = data[at + 1] & 0x80
+    if size > 125:
+        width = 2 if size == 126 else 8
+        size, start = int.from_bytes(data[start : start + width], "big"), start + width
+    payload = start + 4 if masked else start
+    if payload > len(data):
+        return None
+    return _Frame(data[at], data[start:payload], payload, size)
