@@ -10,6 +10,7 @@ FIRST_CHUNK_MAX_WORDS = 12
 CHUNK_MAX_CHARACTERS = 220
 """No piece is longer: a sentence that runs on is cut at its last clause mark (or space) before this."""
 _SENTENCE_END = re.compile(r"[.!?…]+[\"')\]]*\s+|\n+|[。！？][」』）”’]*(?=[^」』）”’])")
+_FULL_STOP = re.compile(r"(?:[.!?…]+[\"')\]]*|[。！？][」』）”’]*)$")
 _CLAUSE_END = re.compile(r"[,;:—–][\"')\]]*\s+|[，、；：]")
 SPACELESS = re.compile(r"[\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef]")
 """Chinese and Japanese, which put no space between words (Unicode blocks from CJK Symbols to Halfwidth Forms)."""
@@ -49,6 +50,12 @@ class SpeechChunker:
         if not cut and len(self._text) > CHUNK_MAX_CHARACTERS:
             cut = _last_clause(head)
         return cut
+
+
+def ends_sentence(piece: str) -> bool:
+    """Whether this piece ends where a sentence does."""
+    said = piece.rstrip()
+    return "\n" in piece[len(said) :] or bool(_FULL_STOP.search(said) and not _ABBREVIATION.search(said))
 
 
 def _sentence(head: str) -> int:

@@ -67,7 +67,7 @@ class Options:
     reply_max_tokens: int
     provider_timeout_s: float
     reply_max_characters: int = 0
-    """A reply is cut at the end of a sentence before this, and shown sentence by sentence; 0 to show it as it comes."""
+    """A reply is cut at the end of a sentence before this, and shown piece by piece; 0 to show it as it comes."""
     transport: Transport = BROWSER
 
     @classmethod

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.audio.resample import StreamResampler
+from app.conversation.brevity import Brevity
 from app.conversation.chunker import SpeechChunker, speakable
 from app.conversation.latency import ReplyClock
 from app.conversation.options import Options, Providers, Transport
-from app.conversation.parting import MARKS
 from app.conversation.patience import within
 from app.conversation.playout import Playout
 from app.core.errors import ProviderError
@@ -63,7 +63,8 @@ class Reply:
         self._on_text = on_text
         self._on_wish = on_wish
         self._on_ready = on_ready
-        self._ready = self._stopped = self._full = False
+        self._ready = self._stopped = False
+        self._wished = ""
 
     def stop(self) -> None:
         """Make no more of it."""
@@ -101,6 +102,8 @@ class Reply:
             failure = generating.result()
         except ExceptionGroup as failures:
             failure = _first(failures)
+        if not failure and not self._ready and (farewell := options.rules.words_for(self._wished)):
+            await self.say(farewell, providers, options)
         self.playout.finish()
         if failure or not self._ready:
             raise failure or ProviderError("The language model gave no words to say.")
@@ -112,19 +115,23 @@ class Reply:
         chunker = SpeechChunker()
         started = self._work_s()
         failure: Exception | None = None
-        given = 0
+        begun = given = False
         limit = options.reply_max_characters
+        brevity = Brevity(limit, self._wish) if limit else None
 
         async def give(pieces: list[str]) -> None:
             nonlocal given
             for piece in pieces:
-                if limit:
-                    piece = self._cut(piece, limit)  # noqa: PLW2901 (what is left of it)
+                if brevity:
                     self._add_text(piece)
                 if not given:
                     self.clock.llm_s = self._work_s() - started
-                given += 1
+                given = True
                 await chunks.put(piece)
+
+        async def shorten(pieces: list[str]) -> None:
+            for piece in pieces:
+                await give(brevity.pass_on(piece) if brevity else [piece])
 
         words = providers.llm.reply(messages, max_tokens=options.reply_max_tokens)
         try:
@@ -132,32 +139,26 @@ class Reply:
                 async for piece in stream:
                     if self._stopped:  # a provider may have taken our cancellation for an end of its own
                         return None
-                    text = piece if self.text or given else piece.lstrip()
-                    if not limit:
+                    text = piece if begun else piece.lstrip()
+                    begun = begun or bool(text)
+                    if not brevity:
                         self._add_text(text)
-                    await give(chunker.push(text))
-                    if self._full:
+                    await shorten(chunker.push(text))
+                    if brevity and brevity.full:
                         break
         except Exception as error:
             if self._stopped or not given:
                 raise
             failure = error
-        if not self._full:
-            await give(chunker.flush())
+        await shorten(chunker.flush())
+        if brevity:
+            await give(brevity.rest())
         await chunks.put(None)
         return failure
 
-    def _cut(self, piece: str, limit: int) -> str:
-        """The piece without marks, as far as the reply has room for it: whole pieces, but for the first."""
-        for mark, reason in MARKS.items():
-            if mark in piece:
-                piece = piece.replace(mark, "")
-                self._on_wish(reason)
-        room = limit - len(self.text)
-        if self._full or len(piece.rstrip()) <= room:
-            return "" if self._full else piece
-        self._full = True
-        return "" if self.text else piece[:room].rpartition(" ")[0] or piece[:room]
+    def _wish(self, reason: str) -> None:
+        self._wished = reason
+        self._on_wish(reason)
 
     async def _speak(self, chunks: asyncio.Queue[str | None], providers: Providers, options: Options) -> None:
         try:

@@ -44,6 +44,10 @@ class TurnRules:
         """The parting that this turn asks for, if it does."""
         return next((parting for parting in self.partings if parting.asked_for(text)), None)
 
+    def words_for(self, reason: str) -> str:
+        """What is said when the conversation ends for this reason; empty if there is nothing to say."""
+        return next((parting.answer for parting in self.partings if parting.reason == reason), "")
+
 
 @dataclass(slots=True)
 class Pause:

@@ -274,7 +274,8 @@ class TurnTaking:
         if reply is None or reply.number != event.reply or not reply.audible:
             return
         self._finish_reply()
-        if reply.failed and not reply.fixed and self.state is State.SPEAKING:  # it broke off
+        broke_off = reply.failed and not reply.fixed and not reply.last
+        if broke_off and self.state is State.SPEAKING:
             self._apologise(after_all=True)
         else:
             self._after_reply(event.at_ms, reply)
