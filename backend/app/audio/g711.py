@@ -24,7 +24,7 @@ def encode_mulaw(samples: NDArray[np.int16]) -> bytes:
 
 def decode_mulaw(data: bytes) -> NDArray[np.int16]:
     """int16 samples [n], at most 32124 away from 0, of n mu-law bytes."""
-    return _MU_DECODE[np.frombuffer(data, np.uint8)]
+    return _MU_DECODE.take(np.frombuffer(data, np.uint8))
 
 
 def encode_alaw(samples: NDArray[np.int16]) -> bytes:

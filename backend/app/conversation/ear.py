@@ -3,8 +3,7 @@
 Audio comes in at any pace and in any length (`hear`), waits in a bounded inbox, and is looked at in order (`listen`).
 When the client stops sending, the time that passes counts as silence, so that turns end and alarms go off all the same.
 
-Where few talk, audio is looked at as it comes. Where many do (`together`), it is looked at on the beat that all
-conversations share, and by whole windows only: the voice detector then runs once for all of them.
+Where few talk, audio is looked at as it comes; where many do (`crowded`), by whole windows of the detector only.
 """
 
 import asyncio
@@ -44,7 +43,7 @@ class Ear:
         client_silence_ms: float,
         timeout_s: float,
         now_s: Callable[[], float],
-        together: Callable[[], bool] = lambda: False,
+        crowded: Callable[[], bool] = lambda: False,
         on_event: Callable[[Event], None],
         on_time: Callable[[], None],
     ) -> None:
@@ -61,7 +60,7 @@ class Ear:
         self._asked_s: float | None = None
         """When the voice detector was asked what it has not answered yet."""
         self._now_s = now_s
-        self._together = together
+        self._crowded = crowded
         self._on_event = on_event
         self._on_time = on_time
         self._inbox: deque[NDArray[np.int16] | int] = deque()
@@ -104,7 +103,7 @@ class Ear:
         self._silent = False
         self._covered_s = now_s
         self._receive(samples)
-        if not self._together():
+        if self._inbox_samples >= self._until_window or not self._crowded():
             self._wake.set()
 
     def mute(self, muted: bool) -> None:
@@ -115,8 +114,6 @@ class Ear:
         """Call often: notices that the client has stopped sending, and lets silence pass instead. Raises ProviderError
         when the voice detector does not answer any more."""
         now_s = self._now_s()
-        if self._inbox_samples >= self._until_window and self._inbox:
-            self._wake.set()
         if self._asked_s is not None and now_s - self._asked_s >= self._timeout_s:
             raise ProviderError(f"The voice detector gave nothing for {self._timeout_s:g} s.")
         stalled = now_s - self._ticked_s >= STALL_S
@@ -164,7 +161,7 @@ class Ear:
         wanted = self._until_window
         while len(audio) < wanted and self._inbox and not isinstance(self._inbox[0], int):
             audio = np.concatenate((audio, self._inbox.popleft()))
-        if len(audio) < wanted and not self._inbox and self._together():
+        if len(audio) < wanted and not self._inbox and self._crowded():
             self._inbox.appendleft(audio)
             return None
         if len(audio) > wanted:

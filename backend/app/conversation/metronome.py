@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 TICK_MS = 20.0
 CROWD = 8
-"""The voice detector runs twice as often as it has to for so many; beyond, that begins to cost more than 10 ms gain."""
+"""Up to so many conversations are not many."""
 log = logging.getLogger(__name__)
 
 
@@ -37,7 +37,7 @@ class Metronome:
 
     @property
     def crowded(self) -> bool:
-        """So many are called that work is better done for all at once, on the beat, than for each as it comes."""
+        """So many are called that it pays to save work for each at the price of some milliseconds."""
         return len(self._ticks) > CROWD
 
     def remove(self, key: int) -> None:

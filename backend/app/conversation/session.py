@@ -72,7 +72,7 @@ class Conversation:
             client_silence_ms=options.client_silence_ms,
             timeout_s=options.provider_timeout_s,
             now_s=self._now_s,
-            together=lambda: metronome.crowded,
+            crowded=lambda: metronome.crowded,
             on_event=self._dispatch,
             on_time=self._fire_timers,
         )
