@@ -13,11 +13,13 @@ HANG_UP_MARK, TRANSFER_MARK = "[hangup]", "[transfer]"
 """What a language model writes into its reply to end the conversation with it; it is not spoken."""
 MARKS = {HANG_UP_MARK: GOODBYE, TRANSFER_MARK: TRANSFER}
 _AROUND = re.compile(
-    "a|alright|all|an|and|anyway|can|could|connect|day|enough|everything|fine|for|good|great|have|help|i|is|just|kindly|"
-    "let|like|me|much|my|need|nice|no|nope|now|of|oh|ok|okay|perfect|please|put|right|so|speak|talk|thank|thanks|that|"
-    "that's|the|then|this|time|through|to|too|very|want|we|well|will|with|would|yeah|yes|you|your"
+    "a|alright|all|an|and|anyway|be|can|could|connect|day|enough|everything|fine|for|go|good|got|gotta|great|have|help|"
+    "i|i'd|i'll|it|just|kindly|let|like|me|much|my|need|nice|no|nope|now|of|oh|ok|okay|perfect|please|put|right|so|"
+    "speak|talk|thank|thanks|that|that's|the|then|time|through|to|too|very|want|we|well|will|with|would|yeah|yes|you|"
+    "your"
 )
-"""Words around a phrase that do not change it."""
+"""Words around a phrase that do not change it. No forms of "be": "is that a person" is a question."""
+_SEE_YOU = re.compile(r"\bsee (?:you|ya)(?: again| later| soon| then| tomorrow)?\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,4 +53,5 @@ class Parting:
 
 
 def _words(text: str) -> list[str]:
-    return re.sub(r"[^\w' ]", " ", text.lower()).split()
+    text = re.sub(r"[^\w' ]", " ", text.lower().replace("’", "'"))
+    return _SEE_YOU.sub(" ", text).split()

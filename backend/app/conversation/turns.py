@@ -38,6 +38,8 @@ class TurnTaking:
         self._sustained = False
         self._parting = False
         """The last words are being said, and nobody interrupts them."""
+        self._leaving = ""
+        """The conversation was about to end for this reason when the open turn began, which may be a noise."""
         self._timers: set[Timer] = set()
         self._actions: list[act.Action] = []
 
@@ -193,8 +195,12 @@ class TurnTaking:
             return
         if not text and not failed:
             self._do(act.ForgetUtterance(), act.DropTurn(self.turn))
-            self._listen(at_ms)
+            if self._leaving:
+                self._end_it(self._leaving)
+            else:
+                self._listen(at_ms)
             return
+        self._leaving = ""
         self._do(act.ConfirmTurn(self.turn, text))
         if failed or (self._reply and self._reply.failed):
             self._apologise()
@@ -288,6 +294,7 @@ class TurnTaking:
         """If someone began to speak over the reply, it is their turn now."""
         if self.state is State.HELD:
             self._open_turn(at_ms)
+            self._leaving = reply.last if reply else ""
         elif reply and reply.last:
             self._end_it(reply.last)
         else:
@@ -356,25 +363,31 @@ class TurnTaking:
         self._after_reply(event.at_ms)
 
     def _announced(self, event: ev.Announced) -> None:
-        if self._pause:
-            self._do(act.AbandonPause(self._pause.number))
-            self._pause = None
-        open_turn = self.state in {State.HEARING, State.PAUSED}
-        answers = self.turn if self._reply and self._reply.owed and not open_turn else 0
+        text = event.text.strip()
+        if not text and not event.reason:
+            return
+        answers = 0
         if self._reply:
+            answers = self.turn if self._reply.owed else 0
             self._end_reply()
+        if self.state in {State.HEARING, State.PAUSED}:
+            answers = self._cut_turn_short()
         self._do(act.ForgetUtterance())
-        if open_turn:
-            self._do(act.DropTurn(self.turn))
         self._cancel(*Timer)
         self._voice = self._sustained = False
         self._parting = bool(event.reason)
-        if event.text:
-            self._say(answers, event.text, last=event.reason)
-        elif event.reason:
-            self._end_it(event.reason)
+        if text:
+            self._say(answers, text, last=event.reason)
         else:
-            self._listen(event.at_ms)
+            self._end_it(event.reason)
+
+    def _cut_turn_short(self) -> int:
+        """What is known of the open turn is all there will be of it. Returns its number; 0 when there was nothing."""
+        known = self._turn_text()
+        self._pause = None
+        self._said, self._typed = known, ""
+        self._do(act.ConfirmTurn(self.turn, known) if known else act.DropTurn(self.turn))
+        return self.turn if known else 0
 
     def _end_it(self, reason: str) -> None:
         self._do(act.EndConversation(reason))
@@ -406,7 +419,7 @@ class TurnTaking:
 
     def _open_turn(self, at_ms: float) -> None:
         self.turn += 1
-        self._said = self._typed = ""
+        self._said = self._typed = self._leaving = ""
         self._cancel(Timer.IDLE)
         self._hear(at_ms)
 
@@ -444,7 +457,7 @@ class TurnTaking:
         return self._pause
 
     def _turn_text(self) -> str:
-        spoken = self._the_pause.text or ""
+        spoken = (self._pause.text if self._pause else None) or ""
         return _join(_join(self._said, spoken), self._typed)
 
     def _do(self, *actions: act.Action) -> None:
