@@ -10,7 +10,6 @@ import gc
 import json
 import os
 import platform
-import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from app.core.config import load_settings
 from app.engine import Engine
 
 from bench.exchange import ANSWER_LIMIT_MS, Run, account, exchange, percentiles
-from bench.recordings import RATE_HZ, REFERENCES, Utterance, passages, utterances
+from bench.recordings import RATE_HZ, REFERENCES, Utterance, passages, plain, utterances
 
 RESULTS = Path(__file__).parent / "results" / "latency.json"
 BARGE_IN_AFTER_MS = 900.0
@@ -161,12 +160,8 @@ def _word_error_rate(run: Run, rounds: int) -> float | None:
     known = [name for name in run.transcripts if name in REFERENCES]
     if not known:
         return None
-    said = [_plain(" ".join(run.transcripts[name])) for name in known]
-    return round(float(jiwer.wer([_plain(" ".join([REFERENCES[name]] * rounds)) for name in known], said)), 3)
-
-
-def _plain(text: str) -> str:
-    return " ".join(re.sub(r"[^a-z' ]", " ", text.lower()).split())
+    said = [plain(" ".join(run.transcripts[name])) for name in known]
+    return round(float(jiwer.wer([plain(" ".join([REFERENCES[name]] * rounds)) for name in known], said)), 3)
 
 
 def _machine() -> dict[str, Any]:

@@ -12,10 +12,7 @@ import gc
 import json
 import os
 import signal
-import socket
 import subprocess
-import sys
-import tempfile
 import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -25,10 +22,10 @@ import httpx
 import numpy as np
 import psutil
 import uvloop
-from app.core.config import Settings
 
 from bench.phone_load import Caller, Rounds, together, words_of
 from bench.recordings import utterances
+from bench.server import serve, until_ready
 
 RESULTS = Path(__file__).parent / "results" / "load.json"
 DELAYS = {
@@ -98,7 +95,9 @@ def _knee(runs: dict[str, Any]) -> int:
 
 
 async def _measure(number: int, seconds: float, core: int, *, adaptive: bool) -> dict[str, Any]:
-    server, port = _serve(core, adaptive=adaptive)
+    scripted = dict.fromkeys(("STT_PROVIDER", "LLM_PROVIDER", "TTS_PROVIDER"), "scripted")
+    ends = {"ENDPOINTING": "adaptive" if adaptive else "silence"}
+    server, port = serve({**scripted, **DELAYS, **ends, "GREETING": "", "MAX_CONVERSATIONS": 1000}, core=core)
     try:
         return await _run(server, port, number, seconds)
     finally:
@@ -112,7 +111,7 @@ async def _run(server: "subprocess.Popen[bytes]", port: int, number: int, second
     rounds = Rounds()
     loop = asyncio.get_running_loop()
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client:
-        await _until_ready(client)
+        await until_ready(port)
         before = process.memory_info().rss
         rounds.start()
         gc.freeze()
@@ -168,43 +167,6 @@ async def _lags(client: httpx.AsyncClient, seconds: float) -> list[float]:
         lags.append((time.perf_counter() - asked_s) * 1000)
         await asyncio.sleep(0.2)
     return lags
-
-
-def _serve(core: int, *, adaptive: bool) -> "tuple[subprocess.Popen[bytes], int]":
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port: int = taken.getsockname()[1]
-    settings = {
-        "PORT": port,
-        "STT_PROVIDER": "scripted",
-        "LLM_PROVIDER": "scripted",
-        "TTS_PROVIDER": "scripted",
-        "ENDPOINTING": "adaptive" if adaptive else "silence",
-        "GREETING": "",
-        "MAX_CONVERSATIONS": 1000,
-        "LOG_LEVEL": "warning",
-        **DELAYS,
-    }
-    names = {name.upper() for name in Settings.model_fields}
-    kept = {name: value for name, value in os.environ.items() if name.upper() not in names}
-    server = subprocess.Popen(
-        [sys.executable, "-m", "app.cli", "serve"],
-        env=kept | {name: str(value) for name, value in settings.items()},
-        cwd=tempfile.gettempdir(),
-        preexec_fn=lambda: os.sched_setaffinity(0, {core}),  # noqa: PLW1509 (no threads here yet)
-    )
-    return server, port
-
-
-async def _until_ready(client: httpx.AsyncClient) -> None:
-    for _ in range(600):
-        try:
-            if (await client.get("/ready")).status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        await asyncio.sleep(0.1)
-    raise TimeoutError("the server does not become ready")
 
 
 def _percentiles(values: list[float]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 The labels come from the sound itself, by its level, and not from the detectors that are measured.
 """
 
+import re
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -81,6 +82,11 @@ def passages() -> list[Passage]:
         pauses = tuple((before[1], after[0]) for before, after in pairwise(stretches))
         found.append(Passage(name, audio, pauses, _room(audio)))
     return found
+
+
+def plain(text: str) -> str:
+    """The words, as word errors are counted: without case and punctuation."""
+    return " ".join(re.sub(r"[^a-z' ]", " ", text.lower()).split())
 
 
 def _cut(name: str, audio: NDArray[np.int16]) -> list[Utterance]:

@@ -1,9 +1,9 @@
 """Silero VAD, one model run for many conversations.
 
 One thread serves the process. It takes whatever windows are waiting, one row for each stream, and runs them together: a
-row of 64 costs less than half of a row alone. Where many ask, it waits a moment for the others. The model (Silero VAD 6,
-ONNX) takes 512 samples at 16 kHz or 256 at 8 kHz, with the last 64 or 32 samples before them as context, and hands its
-state [2, rows, 128] from run to run.
+row of 64 costs less than half of a row alone. Where many ask, it waits a moment for the others. The model (Silero VAD
+6, ONNX) takes 512 samples at 16 kHz or 256 at 8 kHz, with the last 64 or 32 samples before them as context, and hands
+its state [2, rows, 128] from run to run.
 """
 
 import asyncio
