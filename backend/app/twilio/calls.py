@@ -18,6 +18,8 @@ KEPT_CALLS = 1000
 """Calls that are remembered after their end."""
 KEPT_SIDS = 100_000
 """Calls that are known to be over; nothing that is said in their name counts any more."""
+LONGEST_CALL_S = 86_400.0
+"""No call is longer (the most that Twilio's TimeLimit allows): one that nothing was heard of since has ended."""
 KEPT_CAPTIONS = 200
 """Lines of a call that are remembered."""
 
@@ -52,6 +54,8 @@ class Caption:
     """One line of a call: what the caller said, or what was answered."""
 
     who: Literal["caller", "assistant"]
+    stream: int
+    """Which of the call's media streams it belongs to; each counts its turns and replies from the beginning."""
     turn: int
     reply: int
     text: str
@@ -105,6 +109,8 @@ class Call:
     """Signatures of webhooks whose stream has begun: they admit no other one."""
     transfer: "Transfer | None" = None
     on_hold: bool = False
+    holding: asyncio.Task[None] | None = None
+    """What tells whoever is on hold to wait."""
     changes: int = 0
     """How often something about it has changed: whoever was busy meanwhile sees that there is something new."""
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -136,6 +142,11 @@ class Call:
                 return
         self.changed()
 
+    @property
+    def forgotten(self) -> bool:
+        """It began so long ago that it must have ended, though nobody said so."""
+        return not self.status.final and not self.conversation and self.began_s < time.monotonic() - LONGEST_CALL_S
+
     def changed(self) -> None:
         """Wake those who watch."""
         self.changes += 1
@@ -166,9 +177,10 @@ class Call:
 
     def _caption(self, who: Literal["caller", "assistant"], turn: int, reply: int) -> Caption:
         for line in reversed(self.captions):
-            if (line.who, line.turn, line.reply) == (who, turn, reply) and not (line.final and who == "assistant"):
+            same = (line.who, line.stream, line.turn, line.reply) == (who, self.streams, turn, reply)
+            if same and not (line.final and who == "assistant"):
                 return line
-        line = Caption(who, turn, reply, "")
+        line = Caption(who, self.streams, turn, reply, "")
         self.captions.append(line)
         return line
 
@@ -187,13 +199,18 @@ class Calls:
     def add(self, call: Call) -> Call:
         """Know the call; one of that SID that is known already is given back instead."""
         known = self._calls.setdefault(call.sid, call)
+        for sid in [sid for sid, other in self._calls.items() if other.forgotten]:
+            self._forget(sid)
         over = [sid for sid, other in self._calls.items() if other.status.final]
         for sid in over[: max(0, len(over) - KEPT_CALLS)]:
-            del self._calls[sid]
-            self._over[sid] = None
+            self._forget(sid)
         while len(self._over) > KEPT_SIDS:
             self._over.popitem(last=False)
         return known
+
+    def _forget(self, sid: str) -> None:
+        del self._calls[sid]
+        self._over[sid] = None
 
     def is_over(self, sid: str) -> bool:
         """Whether a call of this SID was here and has ended."""

@@ -7,6 +7,7 @@ wss:// one.
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.datastructures import ImmutableMultiDict
 from starlette.requests import HTTPConnection
@@ -40,8 +41,13 @@ class TwilioSignature:
         tail = f"?{query}" if query else ""
         web = connection.scope["type"] == "http"
         if not web and path == TWILIO_STREAM_PATH and (settings.twilio_ws_url or settings.public_base_url):
-            yield settings.public_twilio_ws_url + tail
-            yield settings.public_twilio_ws_url + "/" + tail
+            address = urlsplit(settings.public_twilio_ws_url)
+            names = [address.netloc]
+            if address.port is None:  # the validator tries an address with its port as well, but for wss:// a wrong one
+                names.append(f"{address.netloc}:{443 if address.scheme == 'wss' else 80}")
+            for name in names:
+                for end in ("", "/"):
+                    yield f"{address.scheme}://{name}{address.path}{end}{tail}"
             return
         if settings.public_base_url:
             yield settings.public_base_url + path + tail

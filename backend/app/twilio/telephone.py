@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
+from app.conversation.history import History
 from app.conversation.options import Options
 from app.conversation.parting import GOODBYE, TRANSFER
 from app.conversation.patience import within
@@ -92,23 +93,37 @@ class Telephone:
         options = Options.for_telephone(self.settings)
         if call.resumes_with is not None:
             options = replace(options, greeting=call.resumes_with)
-        conversation = self.engine.open(call.sid, options, outlet, history=call.history)
+        self.let_go(call)
+        history = _going_on(call.history, options, self.engine) if call.history else None
+        conversation = self.engine.open(call.sid, options, outlet, history=history)
         call.streams += 1
         call.conversation, call.outcome, call.on_hold = conversation, "", False
         call.moved_to(CallStatus.IN_PROGRESS)
         return conversation
 
-    async def ended(self, call: Call, outcome: str) -> None:
-        """The call's conversation is over for this reason. An end that the assistant means ends the call as well."""
-        if call.conversation:
-            call.history = call.conversation.history
-        call.conversation, call.outcome, call.on_hold = None, outcome, False
-        call.changed()
+    def let_go(self, call: Call) -> None:
+        """The call's stream is over, by Twilio's word: the connection may not know it yet."""
+        if conversation := call.conversation:
+            conversation.end("lost")  # unless it has ended for another reason
+            self._keep(call, conversation)
+
+    async def ended(self, call: Call, conversation: Conversation) -> None:
+        """The call's conversation is over. An end that the assistant means ends the call as well."""
+        outcome = conversation.reason
+        if call.conversation is conversation:  # it has not gone on in another stream
+            self._keep(call, conversation)
         if outcome == GOODBYE and self.rest.configured:
             try:
                 await self.rest.complete(call.sid)
             except CallError as error:  # closing the stream ends the call as well: `after` says so
                 log.warning("A call could not be ended over Twilio's API: %s", error.message)
+
+    def _keep(self, call: Call, conversation: Conversation) -> None:
+        call.history = conversation.history
+        call.conversation, call.outcome, call.on_hold = None, conversation.reason, False
+        if call.holding:
+            call.holding.cancel()
+        call.changed()
 
     def url(self, path: str) -> str:
         """The public address of one of Twilio's routes here."""
@@ -163,8 +178,9 @@ class Telephone:
             return
         call.on_hold = held
         conversation.mute(held)
-        if held:
-            self._spawn(self._keep_holding(call, conversation))
+        if call.holding:
+            call.holding.cancel()
+        call.holding = self._spawn(self._keep_holding(conversation)) if held else None
         call.changed()
 
     async def summary(self, call: Call) -> str:
@@ -186,8 +202,8 @@ class Telephone:
             )
         return call.conversation
 
-    async def _keep_holding(self, call: Call, conversation: Conversation) -> None:
-        while call.on_hold and call.conversation is conversation and not conversation.reason:
+    async def _keep_holding(self, conversation: Conversation) -> None:
+        while True:
             conversation.announce(self.settings.hold_phrase)
             await asyncio.sleep(HOLD_REMINDER_S)
 
@@ -214,3 +230,18 @@ class Telephone:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _going_on(history: History, options: Options, engine: Engine) -> History:
+    """The same for another conversation, which counts its turns from 0 again: what was said before that comes below."""
+    count_tokens = engine.providers.llm.count_tokens
+    copy = History(options.system_prompt, limit_tokens=options.history_limit_tokens, count_tokens=count_tokens)
+    said = history.context()[1:]
+    turn = -len(said) - 1
+    for message in said:
+        if message.role == "user":
+            turn += 1
+            copy.user_said(turn, message.content)
+        else:
+            copy.assistant_said(turn, message.content)
+    return copy

@@ -24,6 +24,7 @@ MAX_FORM_BYTES = 65_536
 _SID = re.compile(r"CA[0-9a-fA-F]{32}")
 _RECONNECTS = 2
 """Streams that may break off before a caller is let go."""
+_FAILED = "The conversation failed; the server's log says why."
 log = logging.getLogger(__name__)
 
 Fields = ImmutableMultiDict[str, str]
@@ -90,7 +91,7 @@ async def answer_call(request: Request, fields: FromTwilio, telephone: Phone) ->
         )
     if telephone.refuses:
         log.warning("A call was turned away: %s", telephone.engine.no_room_because)
-        return _answer(_end(telephone, telephone.settings.phone_full))
+        return _end(telephone, call, telephone.settings.phone_full, telephone.engine.no_room_because)
     call.webhook_signature = signature
     return _answer(telephone.connect(call))
 
@@ -99,33 +100,36 @@ async def after_stream(fields: FromTwilio, telephone: Phone) -> Response:
     """The call's media stream has ended, or could not start."""
     call = _known(telephone, fields)
     settings = telephone.settings
+    telephone.let_go(call)
+    if _is_over(call, fields):
+        return _answer(twiml.hang_up())
     match call.outcome:
         case "transfer":
             return _answer(telephone.put_through(call))
-        case "goodbye" | "hangup" | "voicemail":
-            return _answer(twiml.hang_up())
+        case "goodbye" | "hangup":
+            return _hang_up(call)
         case "idle":
-            return _answer(_end(telephone))
+            return _end(telephone, call, reason="Nothing was said for a long time.")
         case "full":
-            return _answer(_end(telephone, settings.phone_full))
+            return _end(telephone, call, settings.phone_full, telephone.engine.no_room_because)
         case "lost" | "" if call.lost < _RECONNECTS and not telephone.refuses:
             call.lost += 1
             if call.history:
                 call.resumes_with = settings.apology
             return _answer(telephone.connect(call))
         case _:
-            return _answer(_end(telephone, settings.phone_failed))
+            return _end(telephone, call, settings.phone_failed, telephone.engine.no_room_because or _FAILED)
 
 
 async def after_transfer(fields: FromTwilio, telephone: Phone) -> Response:
     """The call that was put through is over there, or nobody answered: then it comes back."""
     call = _known(telephone, fields)
     call.transfer = None
-    if fields.get("DialCallStatus") == "completed":
-        return _answer(twiml.hang_up())
+    if _is_over(call, fields) or fields.get("DialCallStatus") == "completed":
+        return _hang_up(call)
     call.resumes_with = telephone.settings.transfer_failed
     if telephone.refuses:
-        return _answer(_end(telephone, telephone.settings.phone_full))
+        return _end(telephone, call, telephone.settings.phone_full, telephone.engine.no_room_because)
     return _answer(telephone.connect(call))
 
 
@@ -188,11 +192,25 @@ def _known(telephone: Telephone, fields: Fields) -> Call:
     return call
 
 
-def _end(telephone: Telephone, words: str = "") -> str:
+def _is_over(call: Call, fields: Fields) -> bool:
+    """Whether the call has ended, which a request about what comes next says as well."""
+    status = fields.get("CallStatus", "")
+    if status in set(CallStatus) and CallStatus(status).final:
+        call.moved_to(CallStatus(status))
+    return call.status.final
+
+
+def _hang_up(call: Call, words: str = "", reason: str = "") -> Response:
+    """End the call, which nobody need tell us of then."""
+    call.moved_to(CallStatus.COMPLETED, reason)
+    return _answer(twiml.hang_up(words))
+
+
+def _end(telephone: Telephone, call: Call, words: str = "", reason: str = "") -> Response:
     """The end of a call that nobody meant: hang up, or keep it open if the settings say so."""
     if telephone.settings.phone_after == "pause":
-        return twiml.keep_open(words)
-    return twiml.hang_up(words)
+        return _answer(twiml.keep_open(words))
+    return _hang_up(call, words, reason)
 
 
 def _reason(status: CallStatus, fields: Fields) -> str:

@@ -14,6 +14,7 @@ from starlette.websockets import WebSocketDisconnect
 from app.twilio.telephone import Telephone
 from app.websocket.direct import Line, line_of
 from app.websocket.handler import CLOSE_TIMEOUT_S, FAILED, NORMAL, POLICY, TRY_LATER
+from app.websocket.outbox import SlowClientError
 from app.websocket.twilio_stream import TwilioStream
 
 START_TIMEOUT_S = 10.0
@@ -49,8 +50,7 @@ class TwilioHandler:
             code = await self._hold(stream, reading)
         finally:
             reading.cancel()
-            with contextlib.suppress(asyncio.CancelledError, WebSocketDisconnect):
-                await reading
+            await _its_end(reading)
         await _close(line, code)
 
     async def _hold(self, stream: TwilioStream, reading: "asyncio.Task[None]") -> int:
@@ -61,6 +61,7 @@ class TwilioHandler:
                 await stream.started.wait()
         except TimeoutError:
             log.warning("A media stream did not start within %d s", START_TIMEOUT_S)
+            stream.gone()  # too late now
             return POLICY
         finally:
             self._starting -= 1
@@ -80,8 +81,15 @@ class TwilioHandler:
             outcome = await holding
             stream.gone()
         log.info("A media stream ended (%s): %s", outcome, stream.account())
-        await self._telephone.ended(call, outcome)
+        await self._telephone.ended(call, conversation)
         return FAILED if outcome == "failed" else NORMAL
+
+
+async def _its_end(reading: "asyncio.Task[None]") -> None:
+    try:
+        await reading
+    except* (asyncio.CancelledError, WebSocketDisconnect, SlowClientError):  # gone, or not listening: over either way
+        pass
 
 
 async def _close(line: Line, code: int) -> None:

@@ -1,0 +1,168 @@
+"""Somebody who asks the server what Twilio asks, and signs it as they like.
+
+async with Forger(server.port) as forger:
+    answer = await forger.ask("/voice", call_fields(sid))
+    async with forger.stream() as stream:
+        await stream.start(sid, parameters(answer)["token"])
+"""
+
+import contextlib
+import secrets
+from typing import Any, Self
+from urllib.parse import urlencode, urlsplit
+from xml.etree import ElementTree
+
+import httpx
+from app.emulator import ACCOUNT_SID, AUTH_TOKEN, NUMBER, PUBLIC_URL, wire
+from twilio.request_validator import RequestValidator
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+CALLER = "+15005550001"
+STREAM_URL = "wss://voice.example.com/twilio/ws"
+
+
+def new_sid() -> str:
+    """The SID of a call that nobody has heard of."""
+    return "CA" + secrets.token_hex(16)
+
+
+def call_fields(sid: str, **changes: str) -> dict[str, str]:
+    """What Twilio says about an inbound call; `changes` win."""
+    usual = {
+        "AccountSid": ACCOUNT_SID,
+        "CallSid": sid,
+        "CallStatus": "ringing",
+        "Direction": "inbound",
+        "From": CALLER,
+        "To": NUMBER,
+    }
+    return {**usual, **changes}
+
+
+def signature(url: str, fields: dict[str, str] | None = None, token: str = AUTH_TOKEN) -> str:
+    """Twilio's signature of a request, by its own SDK."""
+    computed: str = RequestValidator(token).compute_signature(url, fields or {})
+    return computed
+
+
+def parameters(answer: httpx.Response) -> dict[str, str]:
+    """What the stream of this TwiML is to say at its start; empty when there is no stream in it."""
+    root = ElementTree.fromstring(answer.content)  # noqa: S314 (from the server under test)
+    return {one.attrib["name"]: one.attrib["value"] for one in root.iter("Parameter")}
+
+
+class Forger:
+    """Asks the server at `port` in the name of `public`. Everything it sends is as Twilio would send it through a proxy
+    unless a request says otherwise."""
+
+    def __init__(self, port: int, public: str = PUBLIC_URL) -> None:
+        self.public = public
+        self._host = urlsplit(public).netloc
+        self._port = port
+        self._client = httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{port}",
+            trust_env=False,
+            timeout=20.0,
+            limits=httpx.Limits(max_keepalive_connections=0),  # what is left of a call shows at once
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+
+    async def ask(
+        self,
+        path: str,
+        fields: dict[str, str],
+        *,
+        method: str = "POST",
+        signed: str | None = "",
+        headers: dict[str, str] | None = None,
+        content: str | None = None,
+    ) -> httpx.Response:
+        """Send a request. `signed` is its signature: empty for the right one, None for none; `content` is sent in place
+        of the fields; `headers` win, and one that is empty is left out."""
+        query = "?" + urlencode(fields) if method == "GET" else ""
+        sent = {"Host": self._host, "X-Forwarded-For": "203.0.113.24", "X-Forwarded-Proto": "https"}
+        if signed is not None:
+            sent["X-Twilio-Signature"] = signed or self.sign(path, fields, method=method)
+        if method == "POST":
+            sent["Content-Type"] = "application/x-www-form-urlencoded"
+        sent |= headers or {}
+        body = None if method == "GET" else (content if content is not None else urlencode(fields)).encode()
+        return await self._client.request(
+            method,
+            path + query,
+            content=body,
+            headers={name: value.encode("latin-1") for name, value in sent.items() if value},
+        )
+
+    def sign(
+        self, path: str, fields: dict[str, str], *, method: str = "POST", public: str = "", token: str = AUTH_TOKEN
+    ) -> str:
+        """How Twilio would sign this request to `public`, if the token of its account were `token`."""
+        address = (public or self.public) + path
+        return (
+            signature(f"{address}?{urlencode(fields)}", token=token)
+            if method == "GET"
+            else signature(address, fields, token)
+        )
+
+    def stream(self, *, signed: str | None = "", host: str = "", **headers: str) -> "ForgedStream":
+        """A media stream, to be opened with `async with`. `signed` as in `ask`."""
+        sent = {"X-Forwarded-For": "203.0.113.24", **headers}  # one that is empty is left out
+        if signed is not None:
+            sent["X-Twilio-Signature"] = signed or signature(STREAM_URL)
+        return ForgedStream(self._port, host or self._host, {name: value for name, value in sent.items() if value})
+
+
+class ForgedStream:
+    """One end of a media stream that sends what it is told to."""
+
+    def __init__(self, port: int, host: str, headers: dict[str, str]) -> None:
+        self.sid = "MZ" + secrets.token_hex(16)
+        self.messages: list[str | bytes] = []
+        """What the server has sent, as far as it was looked at."""
+        self._connect = connect(
+            f"ws://{host}/twilio/ws", host="127.0.0.1", port=port, additional_headers=headers, proxy=None
+        )
+        self._connection: ClientConnection
+
+    async def __aenter__(self) -> Self:
+        """Raises InvalidStatus when the server does not accept it."""
+        self._connection = await self._connect
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._connection.close()
+
+    async def send(self, message: str | bytes) -> None:
+        """Send a message as it is."""
+        await self._connection.send(message)
+
+    async def start(self, call_sid: str, token: str | None, **changes: Any) -> None:
+        """Say what stream this is; `changes` are of account_sid and parameters."""
+        parameters = changes.get("parameters", {} if token is None else {"token": token})
+        await self.send(wire.CONNECTED)
+        await self.send(wire.start(1, self.sid, changes.get("account_sid", ACCOUNT_SID), call_sid, parameters))
+
+    def cut(self) -> None:
+        """Break the connection off without a word."""
+        self._connection.transport.abort()
+
+    async def closed(self) -> int | None:
+        """Wait until the server closes, whatever it sends before; the code."""
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                self.messages.append(await self._connection.recv())
+        return self._connection.close_code
+
+    async def received(self) -> str:
+        """The next message of the server."""
+        message = await self._connection.recv()
+        self.messages.append(message)
+        assert isinstance(message, str), "Twilio takes text messages only"
+        return message
