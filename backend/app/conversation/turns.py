@@ -238,6 +238,7 @@ class TurnTaking:
         """Begin a reply of fixed words."""
         reply = self._new_reply(turn, fixed=True)
         reply.last = last
+        self._cancel(Timer.IDLE)
         self._do(act.Say(reply.number, turn, text), act.CommitReply(reply.number))
         self.state = State.REPLYING
 
