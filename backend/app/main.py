@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import FastAPI, WebSocket
+from fastapi.middleware.cors import CORSMiddleware
 
 from app.api import calls, health, page
 from app.core.config import TWILIO_STREAM_PATH, Settings, load_settings, unknown_variables
@@ -44,6 +45,13 @@ def create_app(settings: Settings, *, engine: Engine | None = None, address: str
 
     # FastAPI's own documentation pages load their scripts from elsewhere: /openapi.json works without a network.
     app = FastAPI(title="Ahoy", version=health.ahoy_version(), lifespan=lifespan, docs_url=None, redoc_url=None)
+    if settings.allowed_origins:  # pages from elsewhere may use the telephone too
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allowed_origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["authorization", "content-type", "idempotency-key"],
+        )
     app.state.engine = engine
     app.state.telephone = telephone
     app.include_router(health.router)

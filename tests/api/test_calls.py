@@ -11,7 +11,9 @@ import pytest
 import pytest_asyncio
 from app.conversation import messages as msg
 from app.core.errors import CallError
+from app.main import create_app
 from app.twilio.calls import Call, CallStatus
+from app_server import scripted
 from phone_stage import ELSEWHERE, TO, PhoneStage, phone_stage, refusal
 
 KEY = "a-long-random-text"
@@ -370,3 +372,16 @@ async def test_the_call_shows_what_was_said(stage: PhoneStage) -> None:
     shown = (await stage.client.get(f"/api/call/{call.sid}")).json()
     assert shown["captions"] == [{"who": "caller", "text": "What time is it?", "final": True}]
     assert shown["status"] == "in-progress"
+
+
+async def test_a_page_that_may_ask_from_elsewhere_is_told_so_by_its_browser_and_no_other() -> None:
+    app = create_app(scripted(allowed_origins=("https://app.example.com",)))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8000") as client:
+        wanted = {
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "authorization,content-type,idempotency-key",
+        }
+        allowed = await client.options("/api/call", headers={"Origin": "https://app.example.com", **wanted})
+        refused = await client.options("/api/call", headers={"Origin": "https://evil.example", **wanted})
+    assert allowed.headers["Access-Control-Allow-Origin"] == "https://app.example.com"
+    assert "access-control-allow-origin" not in refused.headers

@@ -65,7 +65,9 @@ def test_the_page_may_run_its_own_files_only_and_be_framed_by_nobody(client: htt
     assert rules["base-uri"] == "'none'"
     assert "unsafe" not in headers["content-security-policy"]
     assert "http:" not in headers["content-security-policy"]
-    assert {"ws:", "wss:"} <= set(rules["connect-src"].split()), "another server can be named in the settings"
+    assert {"ws:", "wss:", "http:", "https:"} <= set(rules["connect-src"].split()), (
+        "another server can be named in the settings"
+    )
     assert "microphone=(self)" in headers["permissions-policy"]
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "no-referrer"

@@ -49,7 +49,7 @@ _WS_PATH = '<meta name="ahoy-ws-path" content="{}">'
 _SECURITY = {
     # The page may open WebSockets to any server its user names, and runs nothing but its own files.
     "Content-Security-Policy": (
-        "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; script-src 'self' blob:; "
+        "default-src 'self'; connect-src 'self' ws: wss: http: https:; img-src 'self' data:; script-src 'self' blob:; "
         "worker-src 'self' blob:; style-src 'self'; frame-ancestors 'none'; base-uri 'none'; "
         "form-action 'none'"
     ),

@@ -42,8 +42,10 @@ def serve(
     check_address(settings.host, settings.port)
     if not settings.local_only:
         log.warning("HOST=%s: whoever reaches this address may talk to Ahoy, which has no login", settings.host)
+    if settings.twilio_api_url:
+        log.warning("TWILIO_API_URL=%s: calls are placed there, and not by Twilio", settings.twilio_api_url)
     fetch_missing(settings)
-    server = make_server(create_app(settings, address=settings.base_url), settings)
+    server = make_server(create_app(settings, address=settings.local_url), settings)
     with contextlib.suppress(KeyboardInterrupt):  # the server raises Ctrl-C again when it has ended
         server.run()
     if not server.started:

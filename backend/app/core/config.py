@@ -254,8 +254,11 @@ class Settings(BaseSettings):
     @cached_property
     def base_url(self) -> str:
         """The address people and services reach this server at, without a slash at the end."""
-        if self.public_base_url:
-            return self.public_base_url
+        return self.public_base_url or self.local_url
+
+    @cached_property
+    def local_url(self) -> str:
+        """The address people on this machine reach the server at, without a slash at the end."""
         host = _NAME_OF_ALL.get(self.host, self.host)
         return f"http://[{host.replace('%', '%25')}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
