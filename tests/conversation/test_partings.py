@@ -266,6 +266,17 @@ def test_words_at_the_very_end_of_the_goodbye_take_it_back():
     assert table.state is State.LISTENING
 
 
+def test_words_there_that_could_not_be_understood_take_it_back_too():
+    table = held_at_its_end()
+    table.at(3550, ev.TranscriptionFailed, 2)
+    assert act.Apologise(3, 2) in table.at(3700, ev.PauseScored, 2, 1.0)
+    table.at(3764, ev.SpeechStarted, 3710.0)
+    assert act.ReopenTurn(2) in table.at(3870, ev.SpeechSustained)
+    table.at(4000, ev.SpeechPaused, 3900.0)
+    table.at(4050, ev.Transcribed, 3, "")
+    assert table.decided(4100, ev.PauseScored, 3, 1.0)[-1] == act.DropTurn(2)
+
+
 def test_a_goodbye_that_cannot_be_spoken_was_shown_and_ends_it():
     table = parting()
     assert table.at(2500, ev.ReplyFailed, 2) == [act.Finish(2), act.EndConversation(GOODBYE)]
