@@ -150,7 +150,8 @@ class Mouth:
             self._tell(msg.ReplyText(reply.turn, reply.number, text))
 
     def _send(self, reply: Reply) -> None:
-        while (samples := reply.playout.due(self._now_ms())) is not None:
+        now_ms = self._now_ms()
+        while (samples := reply.playout.due(now_ms)) is not None:
             self._play(samples)
             if (reached_ms := reply.playout.sentence_sent_ms) is not None:
                 self._tell(msg.AudioReached(reply.number, reached_ms))

@@ -33,6 +33,8 @@ GAP_MS = 20.0
 """Length of the quiet moment between words that is looked for then."""
 AUDIBLE = 184
 """-45 dBFS; what is quieter at the end of a chunk is the pause behind its last word."""
+JITTER = 0.25
+"""How much of a frame's length a beat may come early or late (5 ms of 20 ms) without a frame more or less."""
 SPEECH_CHARACTERS_PER_S = 15.0
 """Speaking rate assumed for a chunk whose audio is not complete yet."""
 
@@ -75,6 +77,11 @@ class Playout:
         self._total = 0
         self._sent = 0
         self._heard = 0.0
+        self._asked_at_ms: float | None = None
+        self._wanted = 0
+        """Samples to send at this time, still."""
+        self._again_until = 0
+        """Samples up to here were heard once already, before the reply waited."""
         self._heard_at_ms: float | None = None
         self._all_heard_at_ms: float | None = None
         self._reported: float | None = None
@@ -131,19 +138,20 @@ class Playout:
         """Send again. If everything that was sent has been heard meanwhile, from the last word on."""
         self._advance(now_ms)
         self._waits = False
+        self._asked_at_ms = None
         if self._sent and self._heard >= self._sent and not self.all_sent:
             self._rewind()
 
     def due(self, now_ms: float) -> NDArray[np.int16] | None:
-        """The samples to send now, or None; never beyond the end of a chunk of text, so call it until there are none.
-        The first call starts the playout's clock."""
+        """The samples to send now, or None; never beyond the end of a chunk of text, so call it with the same time
+        until there are none. The first call starts the playout's clock."""
         self._advance(now_ms)
         if self._waits or not self._queue:
             return None
-        ahead = self._sent - self._heard
-        # Rounded to the nearest frame, so that a clock that beats once a frame finds exactly one each time.
-        wanted = round((LEAD_MS * self.rate_hz / 1000 - ahead) / self._frame - 1e-6) * self._frame
-        wanted = min(wanted, self._until_chunk_ends())
+        if now_ms != self._asked_at_ms:
+            self._asked_at_ms = now_ms
+            self._wanted = self._frames_due() * self._frame
+        wanted = min(self._wanted, self._until_chunk_ends())
         if wanted <= 0:
             return None
         taken: list[NDArray[np.int16]] = []
@@ -154,6 +162,7 @@ class Playout:
                 piece = piece[:wanted]
             taken.append(piece)
             wanted -= len(piece)
+            self._wanted -= len(piece)
             self._sent += len(piece)
             self._keep(piece)
         if (self._total - self._sent) * 1000 <= BACKLOG_MS * self.rate_hz:
@@ -184,10 +193,11 @@ class Playout:
     def heard_samples(self, now_ms: float) -> float:
         """How many samples the listener has heard: what was reported, else what the clock says."""
         self._advance(now_ms)
+        heard = max(self._heard, float(self._again_until))
         if self._reported is None or self._reported_all:
-            return self._heard
+            return heard
         since_ms = min(max(0.0, now_ms - self._reported_at_ms), self._report_lag_ms)
-        return min(self._heard, self._reported + since_ms * self.rate_hz / 1000)
+        return min(heard, self._reported + since_ms * self.rate_hz / 1000)
 
     def heard_text(self, now_ms: float) -> str:
         """The text up to the last word that was heard to its end: always a beginning of what the chunks hold."""
@@ -206,6 +216,12 @@ class Playout:
             return text + _words_up_to(chunk.text, min(passed, chunk.samples) / length)
         return text
 
+    def _frames_due(self) -> int:
+        """How many frames the lead has room for. A clock that beats once a frame finds exactly one each time, wherever
+        its beats lie and though each comes a little early or late: one that is due within `JITTER` is due."""
+        room = (LEAD_MS * self.rate_hz / 1000 - (self._sent - self._heard)) / self._frame
+        return 1 if JITTER <= room < 2 - JITTER else round(room)
+
     def _until_chunk_ends(self) -> int:
         """How many samples are left of the chunk that is being sent, if it is complete; otherwise all there are."""
         for chunk in self._chunks:
@@ -221,19 +237,20 @@ class Playout:
             self._kept_samples -= len(self._kept.popleft())
 
     def _rewind(self) -> None:
-        """Go back to the quietest moment of what was heard last: that is where a word begins."""
+        """Go back to the last quietest moment of what was heard last: that is where a word begins."""
         sent = np.concatenate(list(self._kept))[-int(REWIND_MS * self.rate_hz / 1000) :]
         gap = int(GAP_MS * self.rate_hz / 1000)
         energy = np.convolve(sent.astype(np.float64) ** 2, np.ones(gap), "valid")
         latest = len(energy) - 2 * gap  # a little must come back, or it would not be a word
         if latest <= 0:
             return
-        back = len(sent) - int(np.argmin(energy[:latest])) - gap // 2
-        self._queue.appendleft(sent[len(sent) - back :])
-        self._sent -= back
+        begin = latest - 1 - int(np.argmin(energy[:latest][::-1])) + gap // 2  # the last one, if several are as quiet
+        self._queue.appendleft(sent[begin:])
+        self._again_until = max(self._again_until, self._sent)
+        self._sent -= len(sent) - begin
         self._heard = float(self._sent)
-        self._kept.clear()
-        self._kept_samples = 0
+        self._kept = deque([sent[:begin]])
+        self._kept_samples = begin
 
     @property
     def _reported_all(self) -> bool:
