@@ -40,6 +40,8 @@ DELAYS = {
 REPLY_FRAMES = 100
 KNEE_MS = 50.0
 """A reply latency (p95) that is worse than that of one call by more than this is beyond the knee."""
+FEWEST_CALL_SECONDS = 170.0
+"""Long enough for every utterance to be said once, however few calls there are."""
 STARTS_PER_S = 25
 SETTLE_S = 5.0
 
@@ -133,7 +135,7 @@ async def _run(server: "subprocess.Popen[bytes]", port: int, number: int, second
             call.measuring = True
         rounds.worst_s = 0.0
         cpu_s, began_s = sum(process.cpu_times()[:2]), time.perf_counter()
-        lags = await _lags(client, seconds)
+        lags = await _lags(client, max(seconds, FEWEST_CALL_SECONDS / number))
         cpu_s, took_s = sum(process.cpu_times()[:2]) - cpu_s, time.perf_counter() - began_s
         after = process.memory_info().rss
         gone = sum(call.gone for call in rounds.calls)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import sys
 from collections.abc import AsyncIterator
@@ -72,6 +73,8 @@ async def _load(engine: Engine, telephone: Telephone, address: str) -> None:
     try:
         await engine.start()
         await telephone.start()
+        gc.collect()
+        gc.freeze()  # models and modules stay: looking through them again and again would make frames late
         log.info("Ready to talk%s", f": open {address}" if address else "")
     except AhoyError as error:
         log.error("The models could not be loaded: %s", error.message)

@@ -3,7 +3,9 @@
 Audio comes in at any pace and in any length (`hear`), waits in a bounded inbox, and is looked at in order (`listen`).
 When the client stops sending, the time that passes counts as silence, so that turns end and alarms go off all the same.
 
-Where few talk, audio is looked at as it comes; where many do (`crowded`), by whole windows of the detector only.
+Where few talk, audio is looked at as it comes. Where many do (`crowded`), it is looked at on the beat that all
+conversations share, and by whole windows only: the voice detector then runs once for all of them, and not while others
+are waiting for their frames.
 """
 
 import asyncio
@@ -103,7 +105,7 @@ class Ear:
         self._silent = False
         self._covered_s = now_s
         self._receive(samples)
-        if self._inbox_samples >= self._until_window or not self._crowded():
+        if not self._crowded():
             self._wake.set()
 
     def mute(self, muted: bool) -> None:
@@ -114,6 +116,8 @@ class Ear:
         """Call often: notices that the client has stopped sending, and lets silence pass instead. Raises ProviderError
         when the voice detector does not answer any more."""
         now_s = self._now_s()
+        if self._inbox and self._inbox_samples >= self._until_window:
+            self._wake.set()
         if self._asked_s is not None and now_s - self._asked_s >= self._timeout_s:
             raise ProviderError(f"The voice detector gave nothing for {self._timeout_s:g} s.")
         stalled = now_s - self._ticked_s >= STALL_S

@@ -1,9 +1,8 @@
 """Silero VAD, one model run for many conversations.
 
 One thread serves the process. It takes whatever windows are waiting, one row for each stream, and runs them together: a
-row of 64 costs less than half of a row alone. Where many ask, it waits a moment for the others. The model (Silero VAD
-6, ONNX) takes 512 samples at 16 kHz or 256 at 8 kHz, with the last 64 or 32 samples before them as context, and hands
-its state [2, rows, 128] from run to run.
+row of 64 costs less than half of a row alone. The model (Silero VAD 6, ONNX) takes 512 samples at 16 kHz or 256 at
+8 kHz, with the last 64 or 32 samples before them as context, and hands its state [2, rows, 128] from run to run.
 """
 
 import asyncio
@@ -24,9 +23,6 @@ CONTEXT_MS = 4
 STATE_WIDTH = 128
 MAX_ROWS = 64
 """Streams in one run; beyond this the cost of a row does not fall any further."""
-GATHER_FROM, GATHER_S = 8, 0.010
-"""After a run of so many rows the next one waits this long for more: 100 telephone calls bring 31 windows in that time,
-and a row of 31 costs half of a row alone."""
 MAX_WAITING = 1024
 """Calls that may wait. At 64 rows a run the thread clears them in a fraction of a window's time."""
 RATES_HZ = (8000, 16_000)
@@ -75,8 +71,6 @@ class SileroDetector:
         self._waiting: deque[_Job] = deque()
         self._condition = threading.Condition()
         self._closed = self._woken = False
-        self._rows = 0
-        """How many rows the last run had."""
         self._thread = threading.Thread(target=self._serve, name="vad", daemon=True)
         self._thread.start()
 
@@ -105,12 +99,9 @@ class SileroDetector:
             if len(self._waiting) >= MAX_WAITING:
                 raise OverloadedError(f"{MAX_WAITING} calls already wait for the voice detector.")
             self._waiting.append(job)
-        if not self._woken:  # what is ready now runs together
+        if not self._woken:  # once everything that is ready now has asked: it runs together
             self._woken = True
-            if self._rows < GATHER_FROM:
-                job.loop.call_soon(self._wake)
-            else:
-                job.loop.call_later(GATHER_S, self._wake)
+            job.loop.call_soon(self._wake)
         return await job.future
 
     def _wake(self) -> None:
@@ -156,7 +147,6 @@ class SileroDetector:
 
     def _step(self, jobs: Sequence[_Job]) -> None:
         """The next window of each job."""
-        self._rows = len(jobs)
         windows = np.stack([job.windows[len(job.probabilities)] for job in jobs]).astype(np.float32) / np.float32(32768)
         context = np.stack([job.memory.context for job in jobs])
         state = np.stack([job.memory.state for job in jobs], axis=1)
