@@ -134,3 +134,36 @@ def test_whatever_is_said_the_context_is_well_formed_and_fits(steps, limit, trie
         assert past.context(turn + 1, tried)[-1].content.endswith(tried)
     if latest and turn:
         assert any(latest in message.content for message in past.context())
+
+
+def test_what_belongs_to_no_turn_is_remembered_where_it_was_said():
+    past = history()
+    past.assistant_said(0, "Ahoy!")
+    past.user_said(1, "Hello")
+    past.assistant_said(1, "Hello you.")
+    past.assistant_said(0, "One moment.")
+    past.assistant_said(0, "Still there.")
+    assert contents(past)[1:] == [
+        ("assistant", "Ahoy!"),
+        ("user", "Hello"),
+        ("assistant", "Hello you.\nOne moment. Still there."),
+    ]
+
+
+def test_another_conversation_counts_its_turns_anew_and_forgets_nothing():
+    past = history()
+    past.begin()
+    past.assistant_said(0, "Ahoy!")
+    past.user_said(1, "My name is Alice.")
+    past.begin()
+    assert contents(past, 1, "Hello?")[1:] == [
+        ("assistant", "Ahoy!"),
+        ("user", "My name is Alice.\nHello?"),
+    ]
+    past.user_said(1, "What is my name?")
+    past.assistant_said(1, "Alice.")
+    assert contents(past)[1:] == [
+        ("assistant", "Ahoy!"),
+        ("user", "My name is Alice.\nWhat is my name?"),
+        ("assistant", "Alice."),
+    ]

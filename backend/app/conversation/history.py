@@ -7,6 +7,8 @@ from app.llm.base import Message
 
 MESSAGE_OVERHEAD_TOKENS = 6
 """What a chat template adds around each message, about."""
+_BEFORE = -1
+"""Number of all turns of earlier conversations."""
 
 
 @dataclass(slots=True)
@@ -26,6 +28,11 @@ class History:
         self._count = count_tokens
         self._limit = limit_tokens - count_tokens(system_prompt) - MESSAGE_OVERHEAD_TOKENS
         self._turns: list[_Turn] = []
+
+    def begin(self) -> None:
+        """A conversation begins, perhaps where another one ended: its turns are counted anew."""
+        for entry in self._turns:
+            entry.number = _BEFORE
 
     def user_said(self, turn: int, text: str) -> None:
         """The user's part of a turn; said again it replaces what was there (the turn went on)."""
@@ -63,9 +70,9 @@ class History:
         messages.append(message)
 
     def _entry(self, turn: int) -> _Turn:
-        for entry in reversed(self._turns):
-            if entry.number == turn:
-                return entry
+        """The turn, if it is the latest: what belongs to none (0) may be said between any two."""
+        if self._turns and self._turns[-1].number == turn:
+            return self._turns[-1]
         entry = _Turn(turn)
         self._turns.append(entry)
         return entry

@@ -153,11 +153,17 @@ class Mouth:
         now_ms = self._now_ms()
         while (samples := reply.playout.due(now_ms)) is not None:
             self._play(samples)
-            if (reached_ms := reply.playout.sentence_sent_ms) is not None:
-                self._tell(msg.AudioReached(reply.number, reached_ms))
+            self._tell_reached(reply)
+        self._tell_reached(reply)  # of what was sent before it was known to be the end of a sentence
         if reply.playout.all_sent and not reply.announced_end:
             reply.announced_end = True
             self._tell(msg.AudioEnded(reply.number, reply.playout.duration_ms))
+
+    def _tell_reached(self, reply: Reply) -> None:
+        reached_ms = reply.playout.sentence_sent_ms
+        if reached_ms is not None and reached_ms != reply.reached_ms:
+            reply.reached_ms = reached_ms
+            self._tell(msg.AudioReached(reply.number, reached_ms))
 
     def _now_ms(self) -> float:
         return self._metronome.now_s() * 1000

@@ -223,12 +223,15 @@ class Playout:
         return 1 if JITTER <= room < 2 - JITTER else round(room)
 
     def _until_chunk_ends(self) -> int:
-        """How many samples are left of the chunk that is being sent, if it is complete; otherwise all there are."""
+        """How many samples are left of the chunk that is being sent, if it is complete; otherwise all whole frames."""
+        left = self._total - self._sent
         for chunk in self._chunks:
             end = chunk.start + chunk.samples
             if end > self._sent:
-                return end - self._sent if chunk.complete else self._total - self._sent
-        return self._total - self._sent
+                if chunk.complete:
+                    return end - self._sent
+                break
+        return left if self.finished else left // self._frame * self._frame
 
     def _keep(self, piece: NDArray[np.int16]) -> None:
         self._kept.append(piece)

@@ -56,6 +56,8 @@ class Reply:
         self.playing = False
         self.held = False
         self.announced_end = False
+        self.reached_ms = 0.0
+        """The last end of a sentence that was told."""
         self.playout = Playout(transport.rate_hz, frame_ms=transport.frame_ms, report_lag_ms=transport.report_lag_ms)
         self.clock = ReplyClock(speculative)
         self.task: asyncio.Task[None] | None = None

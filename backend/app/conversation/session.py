@@ -63,6 +63,7 @@ class Conversation:
             limit_tokens=options.history_limit_tokens,
             count_tokens=providers.llm.count_tokens,
         )
+        self.history.begin()
         rate_hz = options.transport.rate_hz
         self._buffer = AudioBuffer(rate_hz, preroll_ms=options.preroll_ms, limit_ms=options.buffer_limit_s * 1000)
         self.ear = Ear(
@@ -233,7 +234,8 @@ class Conversation:
             case act.Transcribe(_, pause):
                 self._transcribe(pause)
             case act.ScorePause(_, pause):
-                self._pause_tasks.append(self._spawn(self._score, pause))
+                same = self._recorded if self._covered_ms == self.ear.clock_ms else None
+                self._pause_tasks.append(self._spawn(self._score, pause, same or self._record()))
             case act.AbandonPause():
                 self._stop_pause()
             case act.TranscribePartial(turn, said):
@@ -303,8 +305,7 @@ class Conversation:
         spoken.stt_s = self._metronome.work_s() - started
         self._dispatch(ev.Transcribed(self.ear.clock_ms, pause, transcript.text))
 
-    async def _score(self, pause: int) -> None:
-        recorded = self._recorded if self._recorded and self._covered_ms == self.ear.clock_ms else self._record()
+    async def _score(self, pause: int, recorded: "_Recorded") -> None:
         try:
             work = self._providers.turn.score(await recorded.for_models())
             probability = await within(self._options.provider_timeout_s, "turn model", work)
