@@ -23,12 +23,13 @@ import numpy as np
 import uvicorn
 from app.audio.wav import read_audio
 from app.core.config import Settings
-from app.emulator import ACCOUNT_SID, AUTH_TOKEN, NUMBER, PUBLIC_URL, Exchange
+from app.emulator import ACCOUNT_SID, AUTH_TOKEN, NUMBER, PUBLIC_URL, Exchange, Line, MediaStream
 from app.inference.store import ModelStore
 from app.twilio.calls import Call
 from app.twilio.telephone import Telephone
 from app_server import PATIENCE_S, AppServer, scripted, wait_until
 from numpy.typing import NDArray
+from scipy import signal
 
 RATE_HZ = 8000
 GREETING = "Ahoy there."
@@ -128,6 +129,31 @@ async def telephone(
     finally:
         logging.getLogger().removeHandler(faults)
     assert faults.seen == []
+
+
+async def greeted(line: Line) -> MediaStream:
+    """Wait until the greeting has been heard to its end."""
+    stream = await line.streaming()
+    await line.hears_the_end(quiet_ms=300)
+    return stream
+
+
+async def answered(line: Line, said: NDArray[np.int16] | None = None) -> float:
+    """Say something and hear the answer to its end; when it began (ms of the line)."""
+    await line.say(words() if said is None else said)
+    onset_ms = await line.hears()
+    await line.hears_the_end(quiet_ms=300)
+    return onset_ms
+
+
+def likeness(part: NDArray[np.int16], whole: NDArray[np.int16]) -> float:
+    """How much like `part` the most similar piece of `whole` is: 1.0 for the very same sound, 0 for another."""
+    if len(whole) < len(part):
+        return 0.0
+    wanted, heard = part.astype(np.float64), whole.astype(np.float64)
+    product = signal.fftconvolve(heard, wanted[::-1], "valid")
+    energy = signal.fftconvolve(heard**2, np.ones(len(wanted)), "valid")
+    return float(np.max(product / np.sqrt(np.maximum(energy, 1.0) * np.sum(wanted**2))))
 
 
 async def eventually(holds: Callable[[], object], what: str) -> None:

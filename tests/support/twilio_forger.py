@@ -6,6 +6,7 @@ async with Forger(server.port) as forger:
         await stream.start(sid, parameters(answer)["token"])
 """
 
+import base64
 import contextlib
 import secrets
 from typing import Any, Self
@@ -13,12 +14,17 @@ from urllib.parse import urlencode, urlsplit
 from xml.etree import ElementTree
 
 import httpx
+import numpy as np
+from app.audio.g711 import encode_mulaw
 from app.emulator import ACCOUNT_SID, AUTH_TOKEN, NUMBER, PUBLIC_URL, wire
+from numpy.typing import NDArray
 from twilio.request_validator import RequestValidator
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 CALLER = "+15005550001"
+FRAME = 160
+"""Samples of 20 ms."""
 STREAM_URL = "wss://voice.example.com/twilio/ws"
 
 
@@ -124,6 +130,7 @@ class ForgedStream:
 
     def __init__(self, port: int, host: str, headers: dict[str, str]) -> None:
         self.sid = "MZ" + secrets.token_hex(16)
+        self._chunk = 0
         self.messages: list[str | bytes] = []
         """What the server has sent, as far as it was looked at."""
         self._connect = connect(
@@ -148,6 +155,30 @@ class ForgedStream:
         parameters = changes.get("parameters", {} if token is None else {"token": token})
         await self.send(wire.CONNECTED)
         await self.send(wire.start(1, self.sid, changes.get("account_sid", ACCOUNT_SID), call_sid, parameters))
+
+    async def say(self, samples: NDArray[np.int16]) -> None:
+        """Say this (int16 [n], 8 kHz), all at once: nobody waits for time to pass."""
+        for start in range(0, len(samples) // FRAME * FRAME, FRAME):
+            payload = base64.b64encode(encode_mulaw(samples[start : start + FRAME])).decode()
+            self._chunk += 1
+            await self.send(wire.media(self._chunk + 1, self.sid, self._chunk, (self._chunk - 1) * 20, payload))
+
+    async def dial(self, keys: str) -> None:
+        """Press these keys."""
+        for key in keys:
+            await self.send(wire.dtmf(self._chunk + 2, self.sid, key))
+
+    async def marked(self, name: str) -> None:
+        """Say that everything before this mark was played."""
+        await self.send(wire.mark(self._chunk + 2, self.sid, name))
+
+    async def hang_up(self, call_sid: str) -> None:
+        """Say that the stream is over."""
+        await self.send(wire.stop(self._chunk + 2, self.sid, ACCOUNT_SID, call_sid))
+
+    def rewind(self, frames: int) -> None:
+        """Count the frames that follow as if so many had not been sent (or, below 0, more)."""
+        self._chunk -= frames
 
     def cut(self) -> None:
         """Break the connection off without a word."""
