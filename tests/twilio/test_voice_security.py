@@ -1,5 +1,6 @@
 """Nobody but Twilio is listened to: what is forged, repeated or meant for others is refused before anything is done."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 
@@ -8,7 +9,7 @@ import pytest
 import pytest_asyncio
 from app.emulator import AUTH_TOKEN, PUBLIC_URL
 from app.twilio.voice import MAX_FORM_BYTES, voice_routes
-from call_stage import PhoneServer, phone_settings
+from call_stage import PhoneServer, eventually, phone_settings
 from twilio_forger import CALLER, Forger, call_fields, new_sid, parameters, signature
 
 ROUTES = [
@@ -93,6 +94,18 @@ async def test_a_form_that_is_too_large_is_not_read_to_its_end(forger: Forger) -
 async def test_a_form_that_is_none_is_refused_and_not_stumbled_over(forger: Forger) -> None:
     for content in ("", "\xff\xfe", "&" * 5000, "{}", "CallSid=%ff%00&CallSid=%zz", "CallSid[]=1;AccountSid=2"):
         assert is_refused(await forger.ask("/voice", {}, content=content))
+
+
+async def test_a_request_that_breaks_off_is_no_accident_of_ours(
+    shared: PhoneServer, forger: Forger, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", shared.port)
+    writer.write(b"POST /voice HTTP/1.1\r\nHost: voice.example.com\r\nContent-Length: 100\r\n\r\nCallSid=")
+    await writer.drain()
+    await eventually(shared.our_tasks, "the request to be looked at")
+    writer.transport.abort()
+    await eventually(lambda: not shared.our_tasks() and not shared.connections, "the end of it")
+    assert [record.getMessage() for record in caplog.records if record.exc_info and record.exc_info[0]] == []
 
 
 async def test_a_call_must_have_a_sid(forger: Forger) -> None:

@@ -66,11 +66,11 @@ class Caption:
 class Transfer:
     """Where a call is put through to."""
 
-    number: str
+    number: str = field(repr=False)
     """E.164"""
     warm: bool
     """Whoever answers there hears a summary first."""
-    summary: asyncio.Task[str] | None = None
+    summary: asyncio.Task[str] | None = field(default=None, repr=False)
 
 
 @dataclass(slots=True)
@@ -80,8 +80,8 @@ class Call:
 
     sid: str
     direction: Literal["inbound", "outbound"]
-    caller: str = ""
-    callee: str = ""
+    caller: str = field(default="", repr=False)
+    callee: str = field(default="", repr=False)
     status: CallStatus = CallStatus.QUEUED
     reason: str = ""
     """Why it failed or ended, for a person."""
@@ -90,7 +90,7 @@ class Call:
     began_s: float = field(default_factory=time.monotonic)
     answered_s: float | None = None
     ended_s: float | None = None
-    captions: deque[Caption] = field(default_factory=lambda: deque(maxlen=KEPT_CAPTIONS))
+    captions: deque[Caption] = field(default_factory=lambda: deque(maxlen=KEPT_CAPTIONS), repr=False)
     conversation: Conversation | None = None
     """The conversation of its media stream, while there is one."""
     history: History | None = None
@@ -103,9 +103,9 @@ class Call:
     """How many media streams it has had."""
     lost: int = 0
     """How many of them broke off."""
-    webhook_signature: str = ""
+    webhook_signature: str = field(default="", repr=False)
     """Signature of the webhook that was answered last."""
-    spent: set[str] = field(default_factory=set)
+    spent: set[str] = field(default_factory=set, repr=False)
     """Signatures of webhooks whose stream has begun: they admit no other one."""
     transfer: "Transfer | None" = None
     on_hold: bool = False

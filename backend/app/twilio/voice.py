@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from starlette.datastructures import ImmutableMultiDict
+from starlette.requests import ClientDisconnect
 
 from app.conversation.parting import GOODBYE
 from app.core.config import TWILIO_PATH, Settings
@@ -229,12 +230,15 @@ def _reason(status: CallStatus, fields: Fields) -> str:
 
 
 async def _body(request: Request) -> bytes:
-    body = b""
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_FORM_BYTES:
-            raise HTTPException(413, f"A form is at most {MAX_FORM_BYTES} bytes.")
-    return body
+    body = bytearray()
+    try:
+        async for piece in request.stream():
+            body += piece
+            if len(body) > MAX_FORM_BYTES:
+                raise HTTPException(413, f"A form is at most {MAX_FORM_BYTES} bytes.")
+    except ClientDisconnect:
+        raise HTTPException(400, "The request broke off.") from None
+    return bytes(body)
 
 
 def _answer(text: str) -> Response:
