@@ -80,11 +80,13 @@ async def _calls(twilio: Exchange, speech: list[Utterance]) -> dict[str, Any]:
         await line.silence(TALK_MS)
         if _silent_for(line) > 100:  # the reply has ended already
             continue
-        spoken_over += 1
         before = len(stream.clears)
         again = await line.say(words)
         began_ms = again.start_ms + utterance.begins_ms
-        clears.extend(cleared.at_ms - began_ms for cleared in stream.clears[before : before + 1])
+        cleared = [one.at_ms - began_ms for one in stream.clears[before : before + 1]]
+        if cleared or _goes_on(line, began_ms):
+            spoken_over += 1
+            clears += cleared
     line.hang_up()
     await line.ended()
     return {
@@ -123,6 +125,12 @@ def _silent_for(line: Line) -> float:
     heard = line.heard
     loud = np.flatnonzero(np.abs(heard.astype(np.int32)) > 184)
     return (len(heard) - (int(loud[-1]) if len(loud) else 0)) * 1000 / LINE_HZ
+
+
+def _goes_on(line: Line, began_ms: float) -> bool:
+    """Something is still heard when somebody has been speaking over it for 300 ms: it has not ended by itself."""
+    heard = line.heard[int((began_ms + 300) * LINE_HZ / 1000) : int((began_ms + 600) * LINE_HZ / 1000)]
+    return bool(np.any(np.abs(heard.astype(np.int32)) > 184))
 
 
 def _paced(arrivals_ms: "np.ndarray[Any, Any]") -> float:
