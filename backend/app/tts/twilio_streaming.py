@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from app.audio.twilio_audio import FRAME, pcm16_to_twilio_payload
 
-_MARK = re.compile(r"(\d{1,9}):(\d{1,9})")
+_MARK = re.compile(r"([0-9]{1,9}):([0-9]{1,9})")
 
 
 class TwilioFrames:
@@ -38,7 +38,9 @@ class TwilioFrames:
             f'{self._head}{pcm16_to_twilio_payload(samples[start : start + FRAME])}"}}}}'
             for start in range(0, whole, FRAME)
         ]
-        return messages + self._due_marks() if whole and self._marks else messages
+        if messages and self._marks:  # what they mark lies in the first of these frames
+            messages[1:1] = self._due_marks()
+        return messages
 
     def mark(self, reply: int, at_ms: float) -> list[str]:
         """A mark behind all audio so far, `at_ms` of this reply: it goes out when the frame that it lies in is full."""
