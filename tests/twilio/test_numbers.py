@@ -267,7 +267,6 @@ def test_the_list_is_only_ever_compared_with_e164(text: str) -> None:
         ({"twilio_phone_number": "+15005550006"}, Home("US", 1)),
         ({"twilio_phone_number": "+442079460018"}, Home("GB", 44)),
         ({"twilio_phone_number": "+442079460018", "phone_region": "FR"}, Home("FR", 33)),
-        ({"phone_region": "UK"}, Home(None, None)),
     ],
 )
 def test_numbers_without_a_country_code_belong_where_our_own_does_unless_a_region_is_set(
