@@ -317,18 +317,25 @@ class PageServer:
         """The WebSocket library answers GET alone, so that requests of the API go past it."""
         server = self._server
         assert server
-        first = b""
-        while not first and not server.socket_closed.is_set():  # browsers open connections that they may never use
-            if select.select([connection], [], [], 0.05)[0] and not (first := connection.recv(256, socket.MSG_PEEK)):
-                break
-        if first and b" /api/" not in first.partition(b"\r\n")[0]:
-            self._websockets(connection, address)
-            return
-        with connection, suppress(OSError):
-            if first:
-                self.phone.answer(connection)
-        with server.lock:
-            server.handler_threads.discard(threading.current_thread())
+        try:
+            with suppress(OSError):  # a browser that has left resets its connections
+                first = self._first_bytes(connection, server)
+                if first and b" /api/" not in first.partition(b"\r\n")[0]:
+                    self._websockets(connection, address)
+                elif first:
+                    self.phone.answer(connection)
+        finally:  # the library waits for every thread that it has not seen end
+            connection.close()
+            with server.lock:
+                server.handler_threads.discard(threading.current_thread())
+
+    @staticmethod
+    def _first_bytes(connection: socket.socket, server: Server) -> bytes:
+        """What a request begins with; nothing for a connection that is not used: browsers open some in advance."""
+        while not server.socket_closed.is_set():
+            if select.select([connection], [], [], 0.05)[0]:
+                return connection.recv(256, socket.MSG_PEEK)
+        return b""
 
     def _file(self, _connection: ServerConnection, request: Request) -> Response | None:
         path = request.path.split("?")[0]
