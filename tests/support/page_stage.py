@@ -149,6 +149,7 @@ class Phone:
         self.calls: dict[str, dict[str, Any]] = {}
         self.by_key: dict[str, str] = {}
         self._changed = threading.Condition()
+        self._down = False  # streams that are asked for now end at once
         self._open: set[socket.socket] = set()
 
     def requests(self, method: str, path: str = "") -> list[dict[str, Any]]:
@@ -161,9 +162,10 @@ class Phone:
             self.calls[sid] = {**self.calls[sid], **fields}
             self._changed.notify_all()
 
-    def cut(self) -> None:
-        """Break every event stream off."""
+    def cut(self, *, down: bool = False) -> None:
+        """Break every event stream off; `down` also those that are on their way."""
         with self._changed:
+            self._down = down
             self._open.clear()
             self._changed.notify_all()
 
@@ -251,7 +253,7 @@ class Phone:
                 shown: object = None
                 with phone._changed:
                     phone._open.add(connection)
-                    while connection in phone._open:
+                    while connection in phone._open and not phone._down:
                         call = phone.calls.get(sid)
                         if phone.streams == "live" and call and call is not shown:
                             shown = call
@@ -294,6 +296,7 @@ class PageServer:
 
     def up(self) -> None:
         """Listen, on the same port as before."""
+        self.phone.cut()
         self._server = serve(self._converse, "127.0.0.1", self.port, process_request=self._file, compression=None)
         self._websockets, self._server.handler = self._server.handler, self._serve_one
         self.port = self._server.socket.getsockname()[1]
@@ -301,7 +304,7 @@ class PageServer:
 
     def down(self, code: int = 1001) -> None:
         """Stop listening and hang up."""
-        self.phone.cut()
+        self.phone.cut(down=True)
         if self._server:
             self._server.shutdown()
         for connection in list(self._open):
