@@ -6,7 +6,6 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
-from app.conversation.history import History
 from app.conversation.options import Options
 from app.conversation.parting import GOODBYE, TRANSFER
 from app.conversation.patience import within
@@ -94,8 +93,7 @@ class Telephone:
         if call.resumes_with is not None:
             options = replace(options, greeting=call.resumes_with)
         self.let_go(call)
-        history = _going_on(call.history, options, self.engine) if call.history else None
-        conversation = self.engine.open(call.sid, options, outlet, history=history)
+        conversation = self.engine.open(call.sid, options, outlet, history=call.history)
         call.streams += 1
         call.conversation, call.outcome, call.on_hold = conversation, "", False
         call.moved_to(CallStatus.IN_PROGRESS)
@@ -230,18 +228,3 @@ class Telephone:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _going_on(history: History, options: Options, engine: Engine) -> History:
-    """The same for another conversation, which counts its turns from 0 again: what was said before that comes below."""
-    count_tokens = engine.providers.llm.count_tokens
-    copy = History(options.system_prompt, limit_tokens=options.history_limit_tokens, count_tokens=count_tokens)
-    said = history.context()[1:]
-    turn = -len(said) - 1
-    for message in said:
-        if message.role == "user":
-            turn += 1
-            copy.user_said(turn, message.content)
-        else:
-            copy.assistant_said(turn, message.content)
-    return copy
