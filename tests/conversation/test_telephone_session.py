@@ -13,9 +13,11 @@ from app.conversation.parting import GOODBYE, TRANSFER, Parting
 from app.conversation.phrases import Phrases
 from app.conversation.turn_state import State
 from app.core.errors import ProviderError
-from stage import FRAME_MS, OPTIONS, SILENCE, VOICE, Stage, ToldVoice
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from stage import FRAME_MS, OPTIONS, SILENCE, VOICE, Stage, ToldVoice, run_in_virtual_time
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.looptime]
+pytestmark = pytest.mark.looptime
 MS = 8
 FRAME = 160
 ANSWER = "Here is one thing. And here is another, which is longer."
@@ -43,6 +45,15 @@ async def speaking(stage: Stage, for_ms: float = 600) -> None:
     await stage.send(VOICE, 1000)
     await until(stage, State.SPEAKING)
     await stage.send(SILENCE, for_ms)
+
+
+def ordered(stage: Stage) -> list[object]:
+    """What is told from now on, and how many samples are heard in between."""
+    order: list[object] = []
+    tell, play = stage.tell, stage.play
+    stage.tell = lambda message: (order.append(message), tell(message))[1]  # type: ignore[method-assign]
+    stage.play = lambda samples: (order.append(len(samples)), play(samples))[1]  # type: ignore[method-assign]
+    return order
 
 
 def heard_ms(stage: Stage, since_s: float = 0.0) -> float:
@@ -221,10 +232,7 @@ def marks(stage: Stage) -> list[tuple[str, float]]:
 
 async def test_marks_come_behind_the_audio_of_each_sentence_in_order():
     async with call() as stage:
-        order: list[object] = []
-        tell, play = stage.tell, stage.play
-        stage.tell = lambda message: (order.append(message), tell(message))[1]  # type: ignore[method-assign]
-        stage.play = lambda samples: (order.append(len(samples)), play(samples))[1]  # type: ignore[method-assign]
+        order = ordered(stage)
         await stage.say(then_silent_ms=6000)
     assert marks(stage) == [("start", 0), ("reached", 1500), ("reached", 3000), ("end", 3000), ("done", 0)]
     sent = 0
@@ -515,3 +523,44 @@ async def test_another_conversation_goes_on_where_one_ended():
     ]
     assert said[-1] == ("assistant", ANSWER)
     assert said[:-1] == [(entry.role, entry.content) for entry in second.llm.given[0]]
+
+
+# --- whatever happens
+
+noises = st.lists(st.tuples(st.integers(1, 20), st.integers(1, 60)), min_size=1, max_size=5)
+
+
+@settings(max_examples=20, phases=[Phase.generate])  # a conversation takes too long to be made smaller again and again
+@given(noises=noises)
+def test_whatever_is_said_over_replies_they_wait_and_then_go_on_or_are_silenced(noises):
+    async def talk() -> list[object]:
+        async with call(tone_ms=1000) as stage:
+            order = ordered(stage)
+            await speaking(stage, 100)
+            for voice_frames, silent_frames in noises:
+                await stage.say(voice_frames * FRAME_MS, then_silent_ms=silent_frames * FRAME_MS)
+            await stage.send(SILENCE, 8000)
+            assert stage.conversation.state is State.LISTENING
+        return order
+
+    sent, held, whole = 0, False, 0
+    for entry in run_in_virtual_time(talk()):
+        match entry:
+            case msg.AudioStarted():
+                sent, held = 0, False
+            case msg.AudioHeld(held=now):
+                assert now != held
+                held = now
+            case int(samples):
+                assert not held, "audio was sent while the reply waited"
+                sent += samples
+            case msg.ReplyDone(text=text, heard=heard, interrupted=False):
+                assert heard == text
+                assert sent >= 2 * 1000 * MS, "all of it was sent"
+                whole += 1
+            case msg.ReplyDone(text=text, heard=heard):
+                assert text.startswith(heard)
+                assert heard != text
+            case _:
+                pass
+    assert whole, "in the end an answer is heard to its end"
