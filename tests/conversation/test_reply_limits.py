@@ -123,6 +123,15 @@ async def test_a_reply_that_is_full_is_not_generated_any_further() -> None:
     assert making.llm.running == 0
 
 
+async def test_a_sentence_that_never_ends_is_not_waited_for() -> None:
+    making = Limited(300, "This is a sentence. This one goes on " + "and on " * 1000)
+    making.llm.word_s = 0.1
+    begun_s = asyncio.get_running_loop().time()
+    await making.answer()
+    assert making.reply.text.rstrip() == "This is a sentence."
+    assert asyncio.get_running_loop().time() - begun_s < 20, "of 200 s"
+
+
 async def test_the_first_words_are_heard_long_before_the_rest_is_there() -> None:
     making = Limited(300, "First this. " + "And then there is more. " * 20)
     making.llm.word_s = 0.1

@@ -150,6 +150,19 @@ def test_the_last_piece_of_a_sentence_is_as_long_as_it_is():
     assert line.gaps_ms == []
 
 
+def test_audio_that_is_still_being_made_leaves_in_whole_frames_and_the_rest_when_there_is_no_more():
+    line = Line()
+    line.say("One", 50, whole=False)
+    assert line.send() == 2 * FRAME
+    assert line.beat() == 0
+    line.playout.add(ramp(50 * MS, 25 * MS))
+    assert line.beat() == FRAME
+    line.playout.finish()
+    assert line.beat() == 15 * MS, "it broke off: that was all"
+    assert np.array_equal(line.audio, ramp(0, 75 * MS))
+    assert line.playout.all_sent
+
+
 # --- marks
 
 
