@@ -6,6 +6,7 @@ async with Forger(server.port) as forger:
         await stream.start(sid, parameters(answer)["token"])
 """
 
+import asyncio
 import base64
 import contextlib
 import secrets
@@ -23,6 +24,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 CALLER = "+15005550001"
+PATIENCE_S = 20.0
 FRAME = 160
 """Samples of 20 ms."""
 STREAM_URL = "wss://voice.example.com/twilio/ws"
@@ -69,7 +71,7 @@ class Forger:
         self._client = httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{port}",
             trust_env=False,
-            timeout=20.0,
+            timeout=PATIENCE_S,
             limits=httpx.Limits(max_keepalive_connections=0),  # what is left of a call shows at once
         )
 
@@ -180,15 +182,20 @@ class ForgedStream:
         """Count the frames that follow as if so many had not been sent (or, below 0, more)."""
         self._chunk -= frames
 
+    async def pinged(self) -> None:
+        """Wait until the server has read all that was sent."""
+        await (await self._connection.ping())
+
     def cut(self) -> None:
         """Break the connection off without a word."""
         self._connection.transport.abort()
 
     async def closed(self) -> int | None:
-        """Wait until the server closes, whatever it sends before; the code."""
+        """Wait until the server closes, whatever it sends before; the code. TimeoutError when it does not."""
         with contextlib.suppress(ConnectionClosed):
-            while True:
-                self.messages.append(await self._connection.recv())
+            async with asyncio.timeout(PATIENCE_S):
+                while True:
+                    self.messages.append(await self._connection.recv())
         return self._connection.close_code
 
     async def received(self) -> str:

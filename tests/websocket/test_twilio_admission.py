@@ -1,6 +1,8 @@
 """Which media streams are let in: those of a call whose webhook was answered a moment ago, once, and no others."""
 
+import asyncio
 import logging
+import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest_asyncio
 from app.emulator import ACCOUNT_SID, AUTH_TOKEN, wire
 from app.twilio import tokens
 from app.websocket import twilio_handler
+from app.websocket.direct import Line
 from call_stage import PhoneServer, eventually, phone_settings
 from twilio_forger import CALLER, STREAM_URL, ForgedStream, Forger, call_fields, new_sid, parameters, signature
 from websockets.exceptions import InvalidStatus
@@ -132,6 +135,29 @@ async def test_a_stream_that_does_not_start_is_closed(
         await chatty.send(wire.media(1, chatty.sid, 1, 0, "/w=="))
         assert await silent.closed() == POLICY
         assert await chatty.closed() == POLICY
+
+
+async def test_a_start_that_comes_too_late_begins_nothing(
+    shared: PhoneServer, forger: Forger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sid, token = await a_call(forger)
+    given_up, close = threading.Event(), threading.Event()
+    really_close = twilio_handler._close
+
+    async def close_when_told(line: Line, code: int) -> None:
+        given_up.set()
+        await asyncio.to_thread(close.wait, 20)
+        await really_close(line, code)
+
+    monkeypatch.setattr(twilio_handler, "START_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(twilio_handler, "_close", close_when_told)
+    async with forger.stream() as stream:
+        await asyncio.to_thread(given_up.wait, 20)
+        await stream.start(sid, token)
+        await stream.pinged()
+        close.set()
+        assert await stream.closed() == POLICY
+        assert stream.messages == []
 
 
 async def test_a_stream_that_leaves_before_its_start_leaves_nothing(shared: PhoneServer, forger: Forger) -> None:
