@@ -113,7 +113,7 @@ class Options:
             prompt.append(f"When the caller wants to end the call, say goodbye and write {HANG_UP_MARK}.")
             if settings.transfer_number:
                 prompt.append(f"When the caller asks for a person, say you connect them and write {TRANSFER_MARK}.")
-        rules = replace(options.rules, partings=tuple(partings), partial_ms=0.0)
+        rules = replace(options.rules, partings=tuple(partings))
         return replace(
             options,
             rules=rules,
