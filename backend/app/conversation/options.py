@@ -100,7 +100,7 @@ class Options:
 
     @classmethod
     def for_telephone(cls, settings: Settings, *, greeting: bool = True) -> Self:
-        """The options of a telephone call: short answers, no partial transcripts, and ways to end it."""
+        """The options of a telephone call: short answers, and ways to end it."""
         options = cls.from_settings(settings, greeting=greeting)
         limit = settings.phone_reply_characters
         prompt = [options.system_prompt]
