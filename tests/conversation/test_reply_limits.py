@@ -31,14 +31,14 @@ FAREWELL = Parting(("bye",), "Goodbye!", GOODBYE)
 class Limited:
     """A reply of at most so many characters, made by a model that says this."""
 
-    def __init__(self, limit: int, *said: str) -> None:
+    def __init__(self, limit: int, *said: str, obeys_marks: bool = True) -> None:
         loop = asyncio.get_running_loop()
         self.llm = ToldModel(list(said))
         self.tts = ToldVoice(first_audio_ms=80, audio_ms=500)
         self.providers = Providers(
             LoudnessDetector(), ToldTurnDetector(), ToldRecognizer(), self.llm, self.tts, Phrases(self.tts)
         )
-        self.options: Options = replace(OPTIONS, reply_max_characters=limit)
+        self.options: Options = replace(OPTIONS, reply_max_characters=limit, obeys_marks=obeys_marks)
         self.shown: list[str] = []
         self.wishes: list[str] = []
         self.ready_s: list[float] = []
@@ -211,6 +211,13 @@ async def test_what_is_no_mark_is_said() -> None:
     assert await said(300, "Press [one] to hang up.") == "Press [one] to hang up."
 
 
+async def test_a_mark_that_the_model_was_not_told_of_is_left_out_and_means_nothing() -> None:
+    making = Limited(300, "Goodbye then! [hangup]", obeys_marks=False)
+    await making.answer()
+    assert making.reply.text.rstrip() == "Goodbye then!"
+    assert making.wishes == []
+
+
 async def test_marks_take_no_room() -> None:
     making = Limited(13, "Goodbye then! [hangup]")
     await making.answer()
@@ -221,7 +228,8 @@ async def test_marks_take_no_room() -> None:
 def calling(*replies: str, **options: object) -> Stage:
     """A telephone call with a model that says this."""
     rules = replace(OPTIONS.rules, partings=(FAREWELL,), partial_ms=0.0)
-    settings: dict[str, object] = {"transport": TELEPHONE, "reply_max_characters": 300, "rules": rules, **options}
+    usual = {"transport": TELEPHONE, "reply_max_characters": 300, "obeys_marks": True, "rules": rules}
+    settings: dict[str, object] = {**usual, **options}
     stage = Stage(**settings)  # type: ignore[arg-type]
     stage.llm = ToldModel(list(replies))
     return stage

@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 import httpx
 import numpy as np
 from app.audio.g711 import encode_mulaw
-from app.emulator import ACCOUNT_SID, AUTH_TOKEN, NUMBER, PUBLIC_URL, wire
+from app.emulator import ACCOUNT_SID, AUTH_TOKEN, NUMBER, PUBLIC_URL, Exchange, wire
 from numpy.typing import NDArray
 from twilio.request_validator import RequestValidator
 from websockets.asyncio.client import ClientConnection, connect
@@ -33,6 +33,11 @@ STREAM_URL = "wss://voice.example.com/twilio/ws"
 def new_sid() -> str:
     """The SID of a call that nobody has heard of."""
     return "CA" + secrets.token_hex(16)
+
+
+def rings(twilio: Exchange) -> str:
+    """The SID of a call that Twilio knows, and that nobody else speaks for."""
+    return twilio.new_line(CALLER, NUMBER, "inbound").sid
 
 
 def call_fields(sid: str, **changes: str) -> dict[str, str]:

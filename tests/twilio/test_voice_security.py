@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 from app.emulator import AUTH_TOKEN, PUBLIC_URL
 from app.twilio.voice import MAX_FORM_BYTES, voice_routes
-from call_stage import PhoneServer, eventually, phone_settings
+from call_stage import PhoneServer, eventually, phone_settings, telephone
 from twilio_forger import CALLER, Forger, call_fields, new_sid, parameters, signature
 
 ROUTES = [
@@ -164,6 +164,29 @@ async def test_a_call_that_was_turned_away_is_over() -> None:
             assert parameters(await forger.ask("/voice", call_fields(other))) == {}
             assert server.call(other).status.final
             assert is_refused(await forger.ask("/voice", call_fields(other)))
+
+
+async def test_a_call_that_ended_before_the_server_began_cannot_be_answered_again() -> None:
+    """Whoever recorded its request holds a good signature for ever; Twilio knows that the call is over."""
+    async with telephone() as (server, twilio):
+        line = await twilio.dial()
+        await line.streaming()
+        line.hang_up()
+        await line.ended()
+        with PhoneServer(server.settings) as restarted:
+            async with Forger(restarted.port) as forger:
+                assert is_refused(await forger.ask("/voice", call_fields(line.sid)))
+                assert is_refused(await forger.ask("/voice", call_fields(new_sid()))), "Twilio has never heard of it"
+            assert restarted.telephone.calls.live() == []
+
+
+async def test_a_call_is_answered_when_twilio_cannot_be_asked_about_it() -> None:
+    async with telephone() as (server, twilio), Forger(server.port) as forger:
+        for trouble in ("hang", "lose the request"):
+            twilio.rest.next_mishap(trouble)  # type: ignore[arg-type]
+            assert parameters(await forger.ask("/voice", call_fields(new_sid())))["token"]
+        twilio.rest.refuse_next()
+        assert parameters(await forger.ask("/voice", call_fields(new_sid())))["token"]
 
 
 # --- the address that is signed

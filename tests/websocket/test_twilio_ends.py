@@ -6,12 +6,12 @@ import socket
 import pytest
 from app.core.errors import ProviderError
 from app.emulator import Exchange, MediaStream
-from app.emulator.faults import HTTP_RETRIEVAL, STREAM_CLOSED
+from app.emulator.faults import STREAM_CLOSED
 from app.twilio.calls import CallStatus
 from app.websocket import outbox, twilio_stream
 from call_stage import GREETING, PhoneServer, answered, eventually, greeted, telephone, words
 from stage import ToldModel, ToldRecognizer
-from twilio_forger import Forger, call_fields, new_sid, parameters
+from twilio_forger import Forger, call_fields, parameters, rings
 
 GOODBYE, APOLOGY = "Goodbye!", "I am sorry, something went wrong on my side. Please say that again."
 
@@ -152,8 +152,8 @@ async def test_a_stream_that_sends_nothing_but_garbage_is_begun_anew(monkeypatch
 
 async def test_a_connection_that_only_twilio_knows_to_be_broken_does_not_keep_the_conversation() -> None:
     """Twilio asks what comes next while our end of the old stream still looks alive."""
-    async with telephone() as (server, _), Forger(server.port) as forger:
-        sid = new_sid()
+    async with telephone() as (server, twilio), Forger(server.port) as forger:
+        sid = rings(twilio)
         token = parameters(await forger.ask("/voice", call_fields(sid)))["token"]
         async with forger.stream() as old, forger.stream() as new:
             await old.start(sid, token)
@@ -170,8 +170,8 @@ async def test_a_connection_that_only_twilio_knows_to_be_broken_does_not_keep_th
 
 
 async def test_a_new_stream_of_a_call_takes_the_place_of_the_old_one() -> None:
-    async with telephone() as (server, _), Forger(server.port) as forger:
-        sid = new_sid()
+    async with telephone() as (server, twilio), Forger(server.port) as forger:
+        sid = rings(twilio)
         token = parameters(await forger.ask("/voice", call_fields(sid)))["token"]
         async with forger.stream() as old, forger.stream() as new:
             await old.start(sid, token)
@@ -186,8 +186,8 @@ async def test_a_new_stream_of_a_call_takes_the_place_of_the_old_one() -> None:
 
 async def test_whoever_does_not_read_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "MAX_WAITING_MESSAGES", 1)
-    async with telephone(plain=True) as (server, _), Forger(server.port) as forger, forger.stream() as stream:
-        sid = new_sid()
+    async with telephone(plain=True) as (server, twilio), Forger(server.port) as forger, forger.stream() as stream:
+        sid = rings(twilio)
         await stream.start(sid, parameters(await forger.ask("/voice", call_fields(sid)))["token"])
         await stream.closed()
         await eventually(lambda: server.call(sid).outcome == "lost", "the end of the stream")
@@ -227,12 +227,13 @@ async def test_silence_for_too_long_ends_the_call() -> None:
         assert server.call(line.sid).reason == "Nothing was said for a long time."
 
 
-async def test_a_server_that_is_stopped_closes_its_streams_properly() -> None:
+async def test_callers_of_a_server_that_is_stopped_are_told_so() -> None:
     with PhoneServer() as server:
         async with Exchange(server.url) as twilio:
             line = await twilio.dial()
             stream = await greeted(line)
             await asyncio.to_thread(server.stop)
-            await line.ended()
+            assert await line.ended() == "completed"
             assert stream.close_code in {1000, 1001}
-            assert {fault.code for fault in line.errors} == {HTTP_RETRIEVAL}, "nobody says what comes next any more"
+            assert line.spoken == [server.settings.phone_failed]
+            assert line.errors == []

@@ -6,7 +6,7 @@ from app.emulator import Line, MediaStream
 from app.websocket import twilio_stream
 from call_stage import GREETING, PhoneServer, greeted, sentence, telephone, words
 from stage import ToldModel, ToldVoice
-from twilio_forger import Forger, call_fields, new_sid, parameters
+from twilio_forger import Forger, call_fields, parameters, rings
 
 REPLY = (
     "One is the first number that we count today. Two is the second number that we count today. "
@@ -128,9 +128,9 @@ async def test_a_mark_that_was_heard_is_remembered_to_the_sentence() -> None:
 
 async def test_a_listener_who_lags_behind_is_remembered_to_have_heard_what_its_marks_say() -> None:
     """Twilio's own buffer, and whatever lies behind it, may play later than we think."""
-    async with telephone(greeting="") as (server, _), Forger(server.port) as forger, forger.stream() as stream:
+    async with telephone(greeting="") as (server, twilio), Forger(server.port) as forger, forger.stream() as stream:
         voice = talkative(server)
-        sid = new_sid()
+        sid = rings(twilio)
         await stream.start(sid, parameters(await forger.ask("/voice", call_fields(sid)))["token"])
         await stream.dial("1#")
         second_sentence = f'"1:{2 * CHUNK_MS}"'

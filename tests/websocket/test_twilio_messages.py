@@ -115,7 +115,7 @@ async def test_messages_that_are_not_for_us_are_left_alone(caller: Caller) -> No
     ):
         await caller.sends(message)
     await caller.types("7")
-    assert await caller.leaves() == {"frames": 0, "missing": 0, "repeated": 0, "garbled": 0}
+    assert await caller.leaves() == {"frames": 0, "missing": 0, "repeated": 0, "garbled": 0, "unsent": 0}
     assert [text for text in caller.captions if "pressed" in text] == ["I pressed 7 on my keypad."]
 
 

@@ -17,6 +17,7 @@ from app.core.logs import set_up_logging
 from app.engine import Engine
 from app.inference.console import fetch_missing
 from app.main import create_app
+from app.twilio.telephone import Telephone
 from app.websocket.server import WebSocketProtocol
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ def make_server(app: FastAPI, settings: Settings) -> uvicorn.Server:
         ws_max_size=MAX_MESSAGE_BYTES,
         timeout_graceful_shutdown=GRACEFUL_S,
     )
-    return _Server(config, app.state.engine)
+    return _Server(config, app.state.engine, app.state.telephone)
 
 
 def check_address(host: str, port: int) -> None:
@@ -108,9 +109,10 @@ class _Server(uvicorn.Server):
     """uvicorn cuts its WebSockets when it is told to stop, and only then ends the application. Here the conversations
     end first, so that each client is told why (`bye`, close code 1001)."""
 
-    def __init__(self, config: uvicorn.Config, engine: Engine) -> None:
+    def __init__(self, config: uvicorn.Config, engine: Engine, telephone: Telephone) -> None:
         super().__init__(config)
         self._engine = engine
+        self._telephone = telephone
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the conversations, then the rest."""
@@ -119,4 +121,5 @@ class _Server(uvicorn.Server):
             conversation.end("shutdown")
         if self.server_state.tasks:
             await asyncio.wait(self.server_state.tasks, timeout=GOODBYE_S)
+        await self._telephone.dismiss(GOODBYE_S)
         await super().shutdown(sockets)

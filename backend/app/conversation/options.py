@@ -68,6 +68,8 @@ class Options:
     provider_timeout_s: float
     reply_max_characters: int = 0
     """A reply is cut at the end of a sentence before this, and shown piece by piece; 0 to show it as it comes."""
+    obeys_marks: bool = False
+    """The model may end the conversation with a mark (`parting.MARKS`); otherwise marks are only left out."""
     transport: Transport = BROWSER
 
     @classmethod
@@ -119,6 +121,7 @@ class Options:
             rules=rules,
             system_prompt="\n".join(prompt),
             reply_max_characters=limit or _UNLIMITED,
+            obeys_marks=settings.phone_tools,
             transport=TELEPHONE,
         )
 

@@ -119,7 +119,7 @@ class Reply:
         failure: Exception | None = None
         begun = given = False
         limit = options.reply_max_characters
-        brevity = Brevity(limit, self._wish) if limit else None
+        brevity = Brevity(limit, self._wish if options.obeys_marks else lambda _: None) if limit else None
 
         async def give(pieces: list[str]) -> None:
             nonlocal given

@@ -27,6 +27,13 @@ class TwilioSignature:
         token = settings.twilio_auth_token
         self._validator = RequestValidator(token.get_secret_value()) if token else None
 
+    @property
+    def why_not(self) -> str:
+        """What is wrong with a request that is not admitted, for the log."""
+        if self._validator is None:
+            return "TWILIO_AUTH_TOKEN is not set, so that only programs on this computer are served"
+        return "it does not carry Twilio's signature for this address"
+
     def admits(self, connection: HTTPConnection, form: ImmutableMultiDict[str, str] | None = None) -> bool:
         """Whether the request, with the fields of its form if it is a POST, is Twilio's."""
         if self._validator is None:

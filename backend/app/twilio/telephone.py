@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from app.conversation.parting import GOODBYE, TRANSFER
 from app.conversation.patience import within
 from app.conversation.session import Conversation
 from app.core.config import TWILIO_PATH, Settings
-from app.core.errors import AhoyError, CallError, OverloadedError
+from app.core.errors import AhoyError, CallError, OverloadedError, TwilioError
 from app.engine import Engine
 from app.llm.base import Message
 from app.twilio import twiml
@@ -21,6 +22,8 @@ from app.twilio.rest import TwilioRest
 from app.twilio.signature import TwilioSignature
 from app.twilio.tokens import StreamTokens
 
+ASK_S = 2.0
+"""How long the ringing may go on for a question to Twilio."""
 HOLD_REMINDER_S = 15.0
 """Who is on hold is told so this often."""
 SUMMARY_S = 6.0
@@ -56,6 +59,15 @@ class Telephone:
             except AhoyError as error:
                 log.warning("A phrase of the telephone cannot be spoken: %s", error.message)
 
+    async def dismiss(self, timeout_s: float) -> None:
+        """Wait until Twilio has asked what follows for every call whose conversation the shutdown ended: the caller is
+        told something then, which a server that is gone could not do."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                for call in self.calls.live():
+                    while call.outcome == "shutdown" and not call.status.final:
+                        await call.wait_for_change()
+
     async def close(self) -> None:
         """End what was begun."""
         for task in self._tasks:
@@ -69,6 +81,20 @@ class Telephone:
     def refuses(self) -> bool:
         """No call can be taken now: all lines are busy, the models are not loaded yet, or the server ends."""
         return not self.engine.has_room
+
+    async def goes_on(self, sid: str) -> bool:
+        """Whether a call that is new to this process has not ended at Twilio: a request about it that was recorded
+        before the process began has a good signature as well. Twilio is believed when it cannot be asked in time."""
+        if not self.rest.configured:
+            return True
+        try:
+            async with asyncio.timeout(ASK_S):
+                state = await self.rest.fetch(sid)
+        except TimeoutError:
+            return True
+        except TwilioError as error:
+            return error.http_status != 404
+        return state.status not in set(CallStatus) or not CallStatus(state.status).final
 
     def connect(self, call: Call) -> str:
         """TwiML that connects the call to a conversation."""
@@ -156,6 +182,7 @@ class Telephone:
         transfer = call.transfer
         if transfer is None:
             if settings.transfer_number is None:
+                call.moved_to(CallStatus.COMPLETED, "There is no number to put it through to.")
                 return twiml.hang_up(settings.phone_failed)
             transfer = call.transfer = Transfer(settings.transfer_number, warm=True)
         if transfer.warm and transfer.summary is None and call.history:

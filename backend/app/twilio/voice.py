@@ -46,7 +46,7 @@ async def twilios_fields(request: Request, telephone: Phone) -> Fields:
     if request.method == "POST":
         form = ImmutableMultiDict(parse_qsl((await _body(request)).decode("utf-8", "replace"), keep_blank_values=True))
     if not telephone.signature.admits(request, form):
-        log.warning("Refused a request to %s that does not carry Twilio's signature for this address", request.url.path)
+        log.warning("Refused a request to %s: %s", request.url.path, telephone.signature.why_not)
         raise HTTPException(403, "This is for Twilio only.")
     fields = form if form is not None else ImmutableMultiDict(request.query_params.multi_items())
     account = telephone.settings.twilio_account_sid
@@ -82,7 +82,8 @@ async def answer_call(request: Request, fields: FromTwilio, telephone: Phone) ->
         raise HTTPException(400, "CallSid is missing, or is not CA and 32 hexadecimal digits.")
     call = telephone.calls.get(sid)
     signature = request.headers.get(HEADER, "")
-    if telephone.calls.is_over(sid) or (call and signature and signature in call.spent):
+    answered = telephone.calls.is_over(sid) or (call and signature and signature in call.spent)
+    if answered or (call is None and not await telephone.goes_on(sid)):
         log.warning("Refused a request that was answered before: it is a replay")
         raise HTTPException(403, "This call was answered already.")
     if call is None:

@@ -11,7 +11,11 @@ from typing import Any, NamedTuple
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
-from websockets.utils import apply_mask
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # a platform for which it comes without its C code
+    from websockets.utils import apply_mask
 
 from app.websocket.direct import EXTENSION
 
@@ -66,7 +70,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if self._text is None:
             super().data_received(data)
             return
-        data = self._partial + data
+        if self._partial:
+            data = self._partial + data
         at = 0
         while (frame := _next_frame(data, at)) is not None:
             if frame.size > self.config.ws_max_size:  # refused by its head: what follows is not waited for

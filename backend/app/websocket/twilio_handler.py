@@ -34,7 +34,7 @@ class TwilioHandler:
     async def serve(self, socket: WebSocket) -> None:
         """Serve one stream from its request to its close."""
         if not self._telephone.signature.admits(socket):
-            log.warning("Refused a media stream that does not carry Twilio's signature for this address")
+            log.warning("Refused a media stream: %s", self._telephone.signature.why_not)
             await socket.close(POLICY)  # before accept, this is HTTP 403
             return
         if self._starting >= MAX_STARTING:
@@ -43,7 +43,7 @@ class TwilioHandler:
             return
         await socket.accept()
         line = line_of(socket)
-        stream = TwilioStream(self._telephone, line.send)
+        stream = TwilioStream(self._telephone, line)
         reading = asyncio.create_task(line.run(stream.take, stream.take_binary))
         reading.add_done_callback(lambda _: stream.gone())
         try:

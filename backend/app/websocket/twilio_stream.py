@@ -7,7 +7,6 @@ many of them end the stream.
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -22,6 +21,7 @@ from app.tts.twilio_streaming import TwilioFrames, heard_mark
 from app.twilio.calls import Call
 from app.twilio.telephone import Telephone
 from app.websocket import twilio_media as wire
+from app.websocket.direct import Line
 
 MAX_MISTAKES = 100
 GAP_LIMIT = 50
@@ -46,10 +46,10 @@ class StreamCounts:
 
 
 class TwilioStream:
-    """Implements Outlet. `send` takes messages in their order and does not block; `over` is set when nothing more is
+    """Implements Outlet. What it says goes out on `line`; `over` is set when nothing more is
     expected from the other side, `refused` says why a stream was not admitted."""
 
-    def __init__(self, telephone: Telephone, send: Callable[[list[str]], None]) -> None:
+    def __init__(self, telephone: Telephone, line: Line) -> None:
         self.counts = StreamCounts()
         self.call: Call | None = None
         self.conversation: Conversation | None = None
@@ -58,7 +58,8 @@ class TwilioStream:
         self.over = asyncio.Event()
         self.refused = ""
         self._telephone = telephone
-        self._send = send
+        self._line = line
+        self._send = line.send
         self._stream_sid = ""
         self._frames = TwilioFrames("")
         self._chunk = 0
@@ -220,5 +221,6 @@ class TwilioStream:
         self._send(self._frames.audio(samples))
 
     def account(self) -> str:
-        """What came in, in a line for the log."""
-        return ", ".join(f"{number} {name}" for name, number in asdict(self.counts).items())
+        """What came in, and what the other side did not take, in a line for the log."""
+        counts = {**asdict(self.counts), "unsent": self._line.dropped}
+        return ", ".join(f"{number} {name}" for name, number in counts.items())
