@@ -18,7 +18,7 @@ import numpy as np
 from app.audio.resample import resample
 from app.emulator import ACCOUNT_SID, AUTH_TOKEN, NUMBER, PUBLIC_URL, Exchange, Line
 from app.inference.store import ModelStore
-from app.stt.whisper import WhisperRecognizer
+from app.stt.embedded_whisper import WhisperRecognizer
 
 from bench.exchange import percentiles
 from bench.recordings import RATE_HZ, REFERENCES, Utterance, plain, utterances

@@ -217,7 +217,7 @@ class Engine:
     def _load_stt(self) -> SpeechToText:
         if self.settings.stt_provider == "scripted":
             return ScriptedRecognizer(self.settings.scripted_stt_ms)
-        from app.stt.whisper import WhisperRecognizer  # noqa: PLC0415 (loads a large library, only if it is used)
+        from app.stt.embedded_whisper import WhisperRecognizer  # noqa: PLC0415 (loads a large library, only if it is used)
 
         return WhisperRecognizer(self._paths.get("stt_model"), self._multilingual, worker=self._understanding)
 

@@ -17,7 +17,7 @@ import pytest
 from app.audio.wav import read_audio, write_wav
 from app.cli import main
 from app.inference.store import ModelStore
-from app.stt.whisper import WhisperRecognizer
+from app.stt.embedded_whisper import WhisperRecognizer
 
 AHOY = str(Path(sys.executable).with_name("ahoy"))
 RATE_HZ = 16_000

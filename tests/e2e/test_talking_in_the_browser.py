@@ -18,7 +18,7 @@ from app.audio.pcm import from_float
 from app.audio.resample import resample
 from app.audio.wav import read_audio, write_wav
 from app.inference.store import ModelStore
-from app.stt.whisper import WhisperRecognizer
+from app.stt.embedded_whisper import WhisperRecognizer
 from numpy.typing import NDArray
 from page_stage import chromium, in_state, recording, visitor, wait_for
 from playwright.sync_api import Page, expect

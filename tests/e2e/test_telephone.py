@@ -17,7 +17,7 @@ from app.audio.resample import resample
 from app.audio.wav import read_audio
 from app.emulator import ACCOUNT_SID, AUTH_TOKEN, NUMBER, PUBLIC_URL, Exchange, Line
 from app.inference.store import ModelStore
-from app.stt.whisper import WhisperRecognizer
+from app.stt.embedded_whisper import WhisperRecognizer
 from numpy.typing import NDArray
 from real_server import RealServer
 

@@ -12,7 +12,7 @@ import pytest
 from app.audio.resample import resample
 from app.core.errors import OverloadedError, ProviderError
 from app.inference.store import ModelStore
-from app.stt.whisper import WhisperRecognizer
+from app.stt.embedded_whisper import WhisperRecognizer
 from app.tts.hibari import HibariVoice
 from event_loop import counted_turns
 

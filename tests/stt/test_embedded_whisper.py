@@ -16,7 +16,7 @@ from app.core.errors import AudioFormatError, ModelError, OverloadedError, Provi
 from app.inference.store import ModelStore
 from app.inference.worker import Worker
 from app.stt import whisper
-from app.stt.whisper import WhisperRecognizer, without_loop
+from app.stt.embedded_whisper import WhisperRecognizer, without_loop
 from event_loop import counted_turns
 from hypothesis import given
 from hypothesis import strategies as st
