@@ -22,6 +22,7 @@ from app.core.errors import SettingsError
 from app.core.setting_values import (
     AccountSid,
     BaseUrl,
+    RESERVED_PROVIDERS,
     EndpointingMode,
     HostName,
     Key,
@@ -32,9 +33,14 @@ from app.core.setting_values import (
     PhoneAfter,
     PhoneNumber,
     Phrases,
-    Provider,
+    Prices,
+    ProviderChoice,
+    ProviderChoices,
     Region,
+    ServiceKeys,
+    Services,
     SocketUrl,
+    Streaming,
     UrlPath,
     Voicemail,
     as_typed,
@@ -49,6 +55,7 @@ TWILIO_PATH = "/twilio"
 """Everything that Twilio asks for, but for the first question about a call (VOICE_WEBHOOK_PATH), is below this."""
 TWILIO_STREAM_PATH = TWILIO_PATH + "/ws"
 """Where Twilio's media streams connect."""
+OPENAI_URL = "https://api.openai.com/v1"
 _MISSPELT = {"file": 0.7, "environment": 0.9}
 """How near (difflib's ratio, 1 is the same) an unknown name must be to a setting's to be pointed out: a .env file is
 ours, the environment is full of other programs' variables."""
@@ -81,6 +88,9 @@ class Settings(BaseSettings):
 
     # --- accounts
     openai_api_key: Key | None = Field(None, repr=False, examples=["sk-..."])
+    openai_base_url: BaseUrl = Field(OPENAI_URL, examples=["https://eu.api.openai.com/v1"])
+    services: Services = Field((), examples=["ollama=http://127.0.0.1:11434/v1,groq=https://api.groq.com/openai/v1"])
+    service_keys: ServiceKeys = Field((), repr=False, examples=["groq=gsk_..."])
     twilio_account_sid: AccountSid | None = Field(None, repr=False, examples=["AC" + "0" * 32])
     twilio_auth_token: Key | None = Field(None, repr=False, examples=["0123456789abcdef0123456789abcdef"])
     twilio_phone_number: PhoneNumber | None = Field(None, repr=False, examples=["+15005550006"])
@@ -102,9 +112,9 @@ class Settings(BaseSettings):
     voice: str | None = Field(None, examples=["heart"])
 
     # --- who does the work
-    stt_provider: Provider = Field("embedded", examples=["embedded"])
-    llm_provider: Provider = Field("embedded", examples=["embedded"])
-    tts_provider: Provider = Field("embedded", examples=["embedded"])
+    stt_provider: ProviderChoices = Field((), examples=["openai,embedded"])
+    llm_provider: ProviderChoices = Field((), examples=["ollama:llama3.2:3b,embedded"])
+    tts_provider: ProviderChoices = Field((), examples=["openai:gpt-4o-mini-tts@coral,embedded"])
     vad_model: str = Field("silero-vad", examples=["silero-vad"])
     turn_model: str = Field("smart-turn", examples=["smart-turn"])
     stt_model: str = Field("whisper-tiny.en", examples=["whisper-tiny.en"])
@@ -114,6 +124,30 @@ class Settings(BaseSettings):
     llm_parallel: int = Field(4, ge=1, le=64, examples=["4"])
     reply_max_tokens: int = Field(120, ge=8, le=4096, examples=["120"])
     provider_timeout_s: float = Field(20.0, gt=0, le=600, examples=["20"])
+    turn_deadline_s: float = Field(12.0, ge=1, le=600, examples=["12"])
+
+    # --- services that speak OpenAI's API
+    stt_patience_ms: int = Field(1500, ge=50, le=600_000, examples=["1500"])
+    llm_patience_ms: int = Field(2000, ge=50, le=600_000, examples=["2000"])
+    tts_patience_ms: int = Field(1200, ge=50, le=600_000, examples=["1200"])
+    llm_hedge_ms: int = Field(0, ge=0, le=600_000, examples=["0"])
+    llm_temperature: float | None = Field(None, ge=0, le=2, examples=["0.7"])
+    llm_reasoning: str = Field("none", examples=["none"])
+    stt_streaming: Streaming = Field("auto", examples=["auto"])
+    stt_streaming_model: str = Field("gpt-live-transcribe", examples=["gpt-live-transcribe"])
+    stt_hint: str = Field("", examples=["Names that come up: Ahoy, Zephyr Bay."])
+    tts_speed: float = Field(1.0, ge=0.25, le=4, examples=["1.0"])
+    tts_instructions: str = Field("", examples=["Speak warmly and at ease."])
+
+    # --- what it costs
+    prices: Prices = Field((), examples=["llama-3.3-70b:input=0.59,llama-3.3-70b:output=0.79"])
+    budget_per_conversation_usd: float = Field(0.0, ge=0, le=1_000_000, examples=["0.50"])
+    budget_per_day_usd: float = Field(0.0, ge=0, le=1_000_000, examples=["5"])
+    budget_phrase: str = Field(
+        "I am afraid we have to stop here for today. Goodbye!", examples=["We have to stop here. Goodbye!"]
+    )
+    speculation_budget_usd: float = Field(0.05, ge=0, le=1000, examples=["0.05"])
+    data_dir: str = Field("", examples=["~/ahoy-data"])
 
     # --- turn-taking
     pause_ms: int = Field(32, ge=32, le=1000, examples=["32"])
@@ -210,6 +244,7 @@ class Settings(BaseSettings):
                 f"HISTORY_LIMIT_TOKENS: {self.history_limit_tokens} and REPLY_MAX_TOKENS ({self.reply_max_tokens}) "
                 f"do not fit into LLM_CONTEXT_TOKENS ({self.llm_context_tokens}); example: {advice}"
             )
+        yield from self._provider_conflicts()
         if self.ws_path == self.voice_webhook_path:
             yield f"WS_PATH: '{self.ws_path}' is VOICE_WEBHOOK_PATH as well; example: WS_PATH=/ws"
         if _is_below(self.ws_path, TWILIO_PATH):
@@ -220,6 +255,37 @@ class Settings(BaseSettings):
                     f"VOICE_WEBHOOK_PATH: '{self.voice_webhook_path}' belongs to {taken}; "
                     "example: VOICE_WEBHOOK_PATH=/voice"
                 )
+
+    def _provider_conflicts(self) -> Iterator[str]:
+        known = dict(self.services)
+        for capability in ("stt", "llm", "tts"):
+            variable = f"{capability.upper()}_PROVIDER"
+            for choice in getattr(self, f"{capability}_provider"):
+                if choice.name == "openai" and self.openai_api_key is None and self.openai_base_url == OPENAI_URL:
+                    yield f"{variable}: openai needs a key; example: OPENAI_API_KEY=sk-..."
+                elif choice.name not in RESERVED_PROVIDERS and choice.name not in known:
+                    yield (
+                        f"{variable}: '{choice.name}' is neither embedded nor openai, nor a service of SERVICES; "
+                        f"example: SERVICES={choice.name}=http://127.0.0.1:8001/v1"
+                    )
+                elif choice.name in known and choice.model is None:
+                    yield f"{variable}: '{choice.name}' needs a model; example: {variable}={choice.name}:MODEL"
+        for name, _ in self.service_keys:
+            if name not in known:
+                yield f"SERVICE_KEYS: '{name}' is no service of SERVICES (the key of OpenAI is OPENAI_API_KEY)"
+
+    def chain(self, capability: str) -> tuple[ProviderChoice, ...]:
+        """Who does the work of stt, llm or tts: the first one, and who takes over from it. Without a setting: OpenAI if
+        there is a key for it, and the embedded models."""
+        chosen: tuple[ProviderChoice, ...] = getattr(self, f"{capability}_provider")
+        if chosen:
+            return chosen
+        embedded = ProviderChoice("embedded")
+        return (ProviderChoice("openai"), embedded) if self.openai_api_key else (embedded,)
+
+    def uses(self, capability: str, provider: str) -> bool:
+        """Whether this provider may do this work."""
+        return any(choice.name == provider for choice in self.chain(capability))
 
     @classmethod
     def settings_customise_sources(
@@ -237,9 +303,9 @@ class Settings(BaseSettings):
     def needed_models(self) -> dict[str, str]:
         """The models that are made use of, by the name of their setting: a model's name or the user's own path."""
         names = ["vad_model", "turn_model"] if self.endpointing == "adaptive" else ["vad_model"]
-        if self.stt_provider == "embedded":
+        if self.uses("stt", "embedded"):
             names.append("stt_model" if self.language == "en" else "stt_multilingual_model")
-        if self.llm_provider == "embedded":
+        if self.uses("llm", "embedded"):
             names.append("llm_model")
         return {name: getattr(self, name) for name in names}
 

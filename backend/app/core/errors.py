@@ -3,6 +3,9 @@
 A message says what was wrong, with which value, and what to do about it. It never holds a secret or speech.
 """
 
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
 
 class AhoyError(Exception):
     """The root: catch this to catch everything Ahoy raises on purpose."""
@@ -44,6 +47,61 @@ class OverloadedError(ProviderError):
     """A bounded queue in front of a model is full: the work was refused, nothing was lost silently."""
 
     code = "overloaded"
+
+
+class ServiceError(ProviderError):
+    """A service that is asked over the network could not do its work. `code` is one of SERVICE_CODES.
+
+    `refused` says that it certainly did nothing (and charges nothing), so that asking again is safe; `retry_after_s` is
+    what it asks us to wait; `parameter` names what it did not understand, when it says so.
+    """
+
+    code = "service_failed"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        refused: bool = False,
+        retry_after_s: float | None = None,
+        parameter: str | None = None,
+    ) -> None:
+        super().__init__(message, code=code)
+        self.refused = refused
+        self.retry_after_s = retry_after_s
+        self.parameter = parameter
+
+
+SERVICE_CODES = frozenset(
+    {
+        "service_unreachable",
+        "service_late",
+        "service_failed",
+        "service_answer",
+        "service_refused",
+        "key_refused",
+        "model_not_found",
+        "rate_limited",
+        "quota_exceeded",
+        "content_filtered",
+        "context_too_long",
+        "language_not_spoken",
+    }
+)
+"""No connection; nothing in time; an error of its own; an answer that makes no sense; a request it does not take; a key
+it does not take; and what it says itself."""
+
+
+class BrokenOffError(ProviderError):
+    """A stream broke off after something of it had been given. `go_on` begins anew with somebody else: for a reply, with
+    the text that was said so far (whole sentences; may be empty), for speech, with the text of the whole chunk."""
+
+    code = "broken_off"
+
+    def __init__(self, message: str, go_on: Callable[[str], AsyncGenerator[Any, None]]) -> None:
+        super().__init__(message)
+        self.go_on = go_on
 
 
 class ProtocolError(AhoyError):

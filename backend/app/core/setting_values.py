@@ -5,7 +5,7 @@ A fault is the end of a sentence that begins with the value: "is not an IP addre
 
 import ipaddress
 import re
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin
 from urllib.parse import SplitResult, urlsplit
 
 from phonenumbers import SUPPORTED_REGIONS
@@ -17,10 +17,24 @@ _QUOTES = ('"', "'")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LOOKS_SECRET = re.compile(r"@|\bsk-|\b[0-9a-f]{32}\b", re.IGNORECASE)
 """Addresses that may hold a password, keys of OpenAI and Twilio: also in a variable where they do not belong."""
+_NAME = r"[a-z][a-z0-9_-]{0,30}"
+RESERVED_PROVIDERS = ("embedded", "scripted", "openai")
+"""Names of providers that need no entry in SERVICES."""
+PRICE_UNITS = ("input", "cached", "output", "minute", "characters")
+"""US dollars for a million tokens of input, of cached input and of output, for a minute of audio, and for a million
+characters."""
 _SHOWN = 60
 """So many characters of a faulty value are shown."""
 _MEANT_REGIONS = {"UK": "GB"}
 """What people call a country whose code is another."""
+
+
+class ProviderChoice(NamedTuple):
+    """One of those who may do the work. None: the service's default."""
+
+    name: str
+    model: str | None = None
+    voice: str | None = None
 
 
 def as_typed(value: Any) -> Any:
@@ -208,6 +222,76 @@ def _upper(value: Any) -> Any:
     return value.upper() if isinstance(value, str) else value
 
 
+def _provider_choices(value: Any) -> Any:
+    entries = _list(value)
+    if not isinstance(entries, tuple):
+        return entries
+    return tuple(entry if isinstance(entry, ProviderChoice) else _provider_choice(entry) for entry in entries)
+
+
+def _provider_choice(entry: str) -> ProviderChoice:
+    name, _, rest = entry.partition(":")
+    model, _, voice = rest.rpartition("@") if "@" in rest else (rest, "", "")
+    if not re.fullmatch(_NAME, name.lower()):
+        raise ValueError(f"has an entry, {_quoted(entry)}, that is not NAME, NAME:MODEL or NAME:MODEL@VOICE")
+    return ProviderChoice(name.lower(), model or None, voice or None)
+
+
+def _services(value: Any) -> Any:
+    entries = _list(value)
+    if not isinstance(entries, tuple):
+        return entries
+    return tuple(entry if isinstance(entry, tuple) else _service(entry) for entry in entries)
+
+
+def _service(entry: str) -> tuple[str, str]:
+    name, equals, url = entry.partition("=")
+    name = name.strip().lower()
+    if not equals or not re.fullmatch(_NAME, name):
+        raise ValueError("has an entry that is not NAME=ADDRESS")
+    if name in RESERVED_PROVIDERS:
+        raise ValueError(f"has an entry for '{name}', which has a meaning of its own")
+    try:
+        return name, _base_url(url.strip())
+    except ValueError as fault:
+        raise ValueError(f"has an address for '{name}' that {fault}") from None
+
+
+def _service_keys(value: Any) -> Any:
+    entries = _list(value)
+    if not isinstance(entries, tuple):
+        return entries
+    return tuple(entry if isinstance(entry, tuple) else _service_key(entry) for entry in entries)
+
+
+def _service_key(entry: str) -> tuple[str, SecretStr]:
+    name, equals, key = entry.partition("=")
+    if not equals or not re.fullmatch(_NAME, name.strip().lower()):
+        raise ValueError("has an entry that is not NAME=KEY")
+    return name.strip().lower(), _key(SecretStr(key.strip()))
+
+
+def _prices(value: Any) -> Any:
+    entries = _list(value)
+    if not isinstance(entries, tuple):
+        return entries
+    return tuple(entry if isinstance(entry, tuple) else _price(entry) for entry in entries)
+
+
+def _price(entry: str) -> tuple[str, str, float]:
+    what, _, amount = entry.rpartition("=")
+    model, _, unit = what.rpartition(":")
+    try:
+        usd = float(amount)
+    except ValueError:
+        usd = -1.0
+    if not model or unit not in PRICE_UNITS or not 0 <= usd < 1e6:
+        raise ValueError(
+            f"has an entry, {_quoted(entry)}, that is not MODEL:UNIT=USD with a unit of {', '.join(PRICE_UNITS)}"
+        )
+    return model.strip(), unit, usd
+
+
 def _key(key: SecretStr) -> SecretStr:
     if not re.fullmatch(r"[!-~]+", key.get_secret_value()):
         raise ValueError("has a space or another character in it that no key has")
@@ -232,7 +316,15 @@ PhoneNumber = Annotated[str, AfterValidator(_phone_number)]
 Key = Annotated[SecretStr, AfterValidator(_key)]
 """A key or token; never shown."""
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
-Provider = Annotated[Literal["embedded", "scripted"], BeforeValidator(_lower)]
+ProviderChoices = Annotated[tuple[ProviderChoice, ...], NoDecode, BeforeValidator(_provider_choices)]
+"""Who does the work, separated by commas, the first one first: NAME, NAME:MODEL, NAME:MODEL@VOICE."""
+Services = Annotated[tuple[tuple[str, str], ...], NoDecode, BeforeValidator(_services)]
+"""NAME=ADDRESS, separated by commas: services that speak OpenAI's API."""
+ServiceKeys = Annotated[tuple[tuple[str, SecretStr], ...], NoDecode, BeforeValidator(_service_keys)]
+"""NAME=KEY, separated by commas."""
+Prices = Annotated[tuple[tuple[str, str, float], ...], NoDecode, BeforeValidator(_prices)]
+"""MODEL:UNIT=USD, separated by commas; the units are those of PRICE_UNITS."""
+Streaming = Annotated[Literal["auto", "true", "false"], BeforeValidator(_lower)]
 EndpointingMode = Annotated[Literal["adaptive", "silence", "window"], BeforeValidator(_lower)]
 PhoneAfter = Annotated[Literal["hangup", "pause"], BeforeValidator(_lower)]
 Voicemail = Annotated[Literal["hangup", "message", "talk"], BeforeValidator(_lower)]
