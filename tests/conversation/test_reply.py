@@ -273,7 +273,9 @@ class Voice24(ScriptedVoice):
     def rate_hz(self) -> int:
         return 24_000
 
-    async def speak(self, text: str, *, voice: str | None = None) -> AsyncGenerator[np.ndarray, None]:
+    async def speak(
+        self, text: str, *, voice: str | None = None, language: str | None = None
+    ) -> AsyncGenerator[np.ndarray, None]:
         tone = np.sin(2 * np.pi * 440 * np.arange(12_000) / 24_000) * 8000
         for start in range(0, 12_000, 1700):
             yield tone[start : start + 1700].astype(np.int16)

@@ -248,7 +248,9 @@ class SlowToEnd(ToldVoice):
 
     rate_hz = 8000
 
-    async def speak(self, text: str, *, voice: str | None = None) -> AsyncGenerator[np.ndarray, None]:
+    async def speak(
+        self, text: str, *, voice: str | None = None, language: str | None = None
+    ) -> AsyncGenerator[np.ndarray, None]:
         async for piece in super().speak(text, voice=voice):
             yield piece
         await asyncio.sleep(4)

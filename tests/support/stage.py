@@ -157,7 +157,9 @@ class ToldVoice(ScriptedVoice):
         self.given: list[str] = []
         self.running = 0
 
-    async def speak(self, text: str, *, voice: str | None = None) -> AsyncGenerator[np.ndarray, None]:
+    async def speak(
+        self, text: str, *, voice: str | None = None, language: str | None = None
+    ) -> AsyncGenerator[np.ndarray, None]:
         self.given.append(text)
         failure = self.failure if len(self.given) > self.fail_after_chunks else None
         self.running += 1

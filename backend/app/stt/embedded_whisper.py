@@ -125,6 +125,9 @@ class WhisperRecognizer:
             given_up.set()  # cancelled: what has begun must not keep the final transcript waiting for long
             self._partials -= 1
 
+    def listen(self, rate_hz: int, *, language: str | None = None, on_partial: Callable[[str], None]) -> None:
+        """It takes whole utterances only."""
+
     async def close(self) -> None:
         """End the thread, if it is the recogniser's own, and free the models."""
         if self._owns_worker:

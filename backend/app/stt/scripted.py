@@ -1,6 +1,7 @@
 """Speech recognition that always understands the same, after a given delay: for load tests and latency accounting."""
 
 import asyncio
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,9 @@ class ScriptedRecognizer:
         """The fixed words; see SpeechToText."""
         await asyncio.sleep(self._delay_s)
         return Transcript(WORDS, language="en")
+
+    def listen(self, rate_hz: int, *, language: str | None = None, on_partial: Callable[[str], None]) -> None:
+        """It takes whole utterances only."""
 
     async def close(self) -> None:
         """Nothing to stop."""

@@ -31,12 +31,15 @@ class TextToSpeech(Protocol):
         """The voices present, the default one first; never empty."""
         ...
 
-    def speak(self, text: str, *, voice: str | None = None) -> AsyncGenerator[NDArray[np.int16], None]:
+    def speak(
+        self, text: str, *, voice: str | None = None, language: str | None = None
+    ) -> AsyncGenerator[NDArray[np.int16], None]:
         """Speak one chunk of a reply (a clause or a sentence): int16 mono at `rate_hz`, in pieces [n] of any length,
         without silence in front that was not asked for. `voice` is an id of `voices`; None or an unknown id means the
-        default. Text without anything to pronounce gives no audio. Closing the generator stops the work.
+        default. `language` is the ISO 639-1 code of the text, None when it is not known: then it is the voice's own.
+        Text without anything to pronounce gives no audio. Closing the generator stops the work.
 
-        Raises ProviderError when the engine fails and OverloadedError when too much work is waiting.
+        Raises ProviderError when the engine fails (code `language_not_spoken` if it has no voice for that), and OverloadedError when too much work is waiting.
         """
         ...
 

@@ -55,7 +55,9 @@ class HibariVoice:
         """The one voice in the package."""
         return VOICES
 
-    async def speak(self, text: str, *, voice: str | None = None) -> AsyncGenerator[NDArray[np.int16], None]:
+    async def speak(
+        self, text: str, *, voice: str | None = None, language: str | None = None
+    ) -> AsyncGenerator[NDArray[np.int16], None]:
         """Speak a chunk; see TextToSpeech."""
         for piece in _pieces(text):
             audio = await self._worker.run(partial(self._make, piece))

@@ -36,7 +36,9 @@ class ScriptedVoice:
         """The tone."""
         return VOICES
 
-    async def speak(self, text: str, *, voice: str | None = None) -> AsyncGenerator[NDArray[np.int16], None]:
+    async def speak(
+        self, text: str, *, voice: str | None = None, language: str | None = None
+    ) -> AsyncGenerator[NDArray[np.int16], None]:
         """The tone; see TextToSpeech."""
         if not any(character.isalnum() for character in text):
             return

@@ -1,0 +1,1 @@
+"""Services that are asked over the network: connections, what their errors mean, and whom to ask instead."""

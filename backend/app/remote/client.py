@@ -1,0 +1,163 @@
+"""HTTP and WebSocket connections to one service, kept open between requests.
+
+A request that is given up closes its connection at once, so that the service stops working (and charging) within
+milliseconds. Nothing is sent twice here: `chain.py` decides about asking again.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import orjson
+
+from app.remote.faults import nonsense, refusal, unreachable
+
+CONNECT_TIMEOUT_S = 3.0
+KEEPALIVE_S = 55.0
+"""How long an idle connection is kept; services close theirs after 5 s (uvicorn) to some minutes."""
+MAX_CONNECTIONS = 400
+MAX_ERROR_BYTES = 65_536
+PIECE_BYTES = 65_536
+
+log = logging.getLogger(__name__)
+
+
+class ServiceClient:
+    """Asks one service. `name` is what it is called in messages, `base_url` ends before `/chat/completions`. Requests
+    raise ServiceError for everything that is not the answer they ask for. Close it once at the end."""
+
+    def __init__(self, name: str, base_url: str, key: str | None = None) -> None:
+        self.name = name
+        self._base_url = base_url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._made: aiohttp.ClientSession | None = None
+        self._ahead: asyncio.Task[None] | None = None
+        self._used_s = float("-inf")
+
+    @property
+    def _session(self) -> aiohttp.ClientSession:
+        """Made on first use: it belongs to the loop that runs then."""
+        if self._made is None:
+            self._made = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, keepalive_timeout=KEEPALIVE_S),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+                headers=self._headers,
+                trust_env=True,
+                auto_decompress=True,
+            )
+        return self._made
+
+    @asynccontextmanager
+    async def post(
+        self,
+        path: str,
+        *,
+        model: str,
+        json: dict[str, Any] | None = None,
+        form: Callable[[], aiohttp.FormData] | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a request and wait for the head of its answer; the body is read by whoever asks, and errors of reading
+        come out as ServiceError as well. Leaving before the end closes the connection."""
+        body = form() if form is not None else orjson.dumps(json)
+        kind = None if form is not None else {"Content-Type": "application/json"}
+        self._used_s = asyncio.get_running_loop().time()
+        try:
+            async with self._session.post(
+                self._base_url + path, data=body, headers=kind, allow_redirects=False
+            ) as response:
+                try:
+                    if response.status != 200:
+                        error = await response.content.read(MAX_ERROR_BYTES)
+                        raise refusal(self.name, response.status, response.headers, error, model=model)
+                    yield response
+                finally:
+                    if not response.content.at_eof():
+                        response.close()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise unreachable(self.name, error) from error
+
+    async def post_for_json(
+        self,
+        path: str,
+        *,
+        model: str,
+        json: dict[str, Any] | None = None,
+        form: Callable[[], aiohttp.FormData] | None = None,
+    ) -> dict[str, Any]:
+        """Send a request and read its answer, a JSON object."""
+        async with self.post(path, model=model, json=json, form=form) as response:
+            body = await response.read()
+        try:
+            answer = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            raise nonsense(self.name, f"{response.content_type!r} in place of JSON") from None
+        if not isinstance(answer, dict):
+            raise nonsense(self.name, "JSON that is no object")
+        return answer
+
+    @asynccontextmanager
+    async def websocket(self, path: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """A WebSocket of the service, `path` with its query. Raises ServiceError when it is not accepted or breaks."""
+        address = "ws" + self._base_url.removeprefix("http") + path
+        try:
+            async with self._session.ws_connect(address, heartbeat=20.0, max_msg_size=4 << 20) as socket:
+                yield socket
+        except aiohttp.WSServerHandshakeError as error:
+            raise refusal(self.name, error.status, error.headers or {}, b"", model="realtime") from error
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise unreachable(self.name, error) from error
+
+    def open_ahead(self) -> None:
+        """Have connections ready for the requests that will follow soon: two, for the words of a reply still come when
+        their speech is asked for. It asks for the list of models, which costs nothing. Does nothing when there are
+        connections already, and never fails."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._used_s < KEEPALIVE_S / 2 or (self._ahead and not self._ahead.done()):
+            return
+        self._used_s = now_s
+        self._ahead = asyncio.create_task(self._connect_ahead())
+
+    async def _connect_ahead(self) -> None:
+        await asyncio.gather(self._connect(), self._connect())
+
+    async def _connect(self) -> None:
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S * 2), self._session.get(self._base_url + "/models") as answer:
+                await answer.read()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            log.debug("%s: no connection ahead of need: %s", self.name, type(error).__name__)
+
+    async def models(self) -> list[str]:
+        """Names of the models that the service offers to this key; empty when it does not say. Raises ServiceError."""
+        try:
+            async with self._session.get(self._base_url + "/models") as response:
+                if response.status != 200:
+                    error = await response.content.read(MAX_ERROR_BYTES)
+                    raise refusal(self.name, response.status, response.headers, error, model="models")
+                answer = orjson.loads(await response.read())
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise unreachable(self.name, error) from error
+        except orjson.JSONDecodeError:
+            raise nonsense(self.name, "something other than JSON") from None
+        listed = answer.get("data") if isinstance(answer, dict) else None
+        return [str(entry.get("id")) for entry in listed or () if isinstance(entry, dict)]
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._ahead:
+            self._ahead.cancel()
+            await asyncio.gather(self._ahead, return_exceptions=True)
+        if self._made:
+            await self._made.close()
+
+
+async def pieces(response: aiohttp.ClientResponse, service: str) -> AsyncGenerator[bytes, None]:
+    """The body of an answer as it arrives. Raises ServiceError when it breaks off."""
+    try:
+        async for piece in response.content.iter_any():
+            yield piece
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise unreachable(service, error) from error
