@@ -4,15 +4,20 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-Role = Literal["system", "user", "assistant"]
+from app.llm.tools import ToolCall
+
+Role = Literal["system", "user", "assistant", "tool"]
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One entry of the context a model sees."""
+    """One entry of the context a model sees. An assistant's may have `tool_calls`; one of the role "tool" holds what
+    came of such a call and names it by `tool_call_id`."""
 
     role: Role
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
 
 
 class LanguageModel(Protocol):

@@ -10,7 +10,6 @@ import asyncio
 import json
 import logging
 import os
-import re
 import secrets
 import urllib.request
 from collections.abc import AsyncGenerator, Sequence
@@ -24,6 +23,7 @@ import xllamacpp
 from app.core.errors import ModelError, ProviderError
 from app.inference.worker import Worker
 from app.llm.base import Message
+from app.llm.tokens import count_tokens
 
 log = logging.getLogger(__name__)
 
@@ -55,9 +55,6 @@ ENOUGH_SHARE = 0.5
 """Once a reply has this share of the tokens it may have, the next end of a sentence ends it: a listener would rather
 miss a sentence than have one broken off."""
 
-_TOKENS = re.compile(r"[A-Za-z]+|[^\sA-Za-z]|\s+(?=[^A-Za-z\s])|\s\s+")
-"""A word, another character, and space that is not merely the one in front of a word."""
-_LETTERS_PER_TOKEN = 4
 _READ_PROPS_S = 10.0
 
 
@@ -91,12 +88,8 @@ class LlamaModel:
         return self._context_tokens
 
     def count_tokens(self, text: str) -> int:
-        """At most about how many tokens `text` has: a word of Latin letters counts one and one more for every four
-        letters, anything else its bytes in UTF-8 (what a tokeniser falls back to for characters it does not know)."""
-        return sum(
-            1 + (len(part) - 1) // _LETTERS_PER_TOKEN if part.isascii() else len(part.encode())
-            for part in _TOKENS.findall(text)
-        )
+        """At most about how many tokens `text` has."""
+        return count_tokens(text)
 
     async def reply(self, messages: Sequence[Message], *, max_tokens: int) -> AsyncGenerator[str, None]:
         """Stream the reply; see LanguageModel. The slot is free again when the model is done, even if nobody reads."""

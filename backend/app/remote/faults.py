@@ -90,6 +90,11 @@ def nonsense(service: str, what: str) -> ServiceError:
     return ServiceError(f"{service} answered with {what}: is its address that of an API?", code="service_answer")
 
 
+def broken_off(service: str) -> ServiceError:
+    """A stream ended before what it carries did."""
+    return ServiceError(f"{service} broke off in the middle of its answer.", code="service_failed")
+
+
 def late(service: str, timeout_s: float) -> ServiceError:
     """No answer in time."""
     return ServiceError(f"{service} gave nothing for {timeout_s:g} s.", code="service_late")
