@@ -1,0 +1,145 @@
+"""Several voices as one: the preferred one is asked first, the next one as well when that is late or fails.
+
+A listener should not hear that somebody else goes on, but for the voice: when one breaks off in the middle of a chunk,
+whoever listens is told so and can have the whole chunk spoken anew.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.core.errors import AhoyError, BrokenOffError, ProviderError, ServiceError
+from app.remote.chain import Chain, Member, first_item, stop_stream
+from app.tts.base import TextToSpeech, Voice
+from app.tts.decode import Converter
+
+log = logging.getLogger(__name__)
+
+Speech = AsyncGenerator[NDArray[np.int16], None]
+
+
+class FallbackVoice:
+    """Implements TextToSpeech at the rate of the first member; what others speak is brought to it."""
+
+    def __init__(self, chain: Chain[TextToSpeech]) -> None:
+        self._members = chain.members
+        self._chain = chain
+        self._led_by = {
+            leader: Chain([leader, *(member for member in chain.members if member is not leader)])
+            for leader in chain.members[1:]
+        }
+        """For a voice that only one of them has: that one is asked first."""
+
+    @property
+    def rate_hz(self) -> int:
+        """That of the first member."""
+        return self._members[0].provider.rate_hz
+
+    @property
+    def voices(self) -> Sequence[Voice]:
+        """Those of all members, the preferred one's first. An id that several have stands for the first one's."""
+        voices: dict[str, Voice] = {}
+        for member in self._members:
+            for voice in member.provider.voices:
+                voices.setdefault(voice.id, voice)
+        return list(voices.values())
+
+    async def speak(self, text: str, *, voice: str | None = None, language: str | None = None) -> Speech:
+        """Speak a chunk; see TextToSpeech. Raises the error of the member that was asked first when nobody can, and
+        BrokenOffError when one fails after something was heard and there is somebody to say it again."""
+        async with aclosing(self._speak(text, voice, language, (), None)) as speech:
+            async for samples in speech:
+                yield samples
+
+    def open_ahead(self) -> None:
+        """Have connections ready to those who will be asked; returns at once."""
+        for member in self._members:
+            open_ahead = getattr(member.provider, "open_ahead", None)
+            if open_ahead and member.health.admits():
+                open_ahead()
+
+    async def close(self) -> None:
+        """Close all members."""
+        for member in self._members:
+            await member.provider.close()
+
+    async def _speak(
+        self,
+        text: str,
+        voice: str | None,
+        language: str | None,
+        failed: Sequence[Member[TextToSpeech]],
+        because: ProviderError | None,
+    ) -> Speech:
+        """The first of those who have not failed yet; if nobody can, it is `because` of the first failure.
+
+        A member stalls when it gives nothing for its patience after what it gave could have been heard: until then it
+        may catch up, and nobody would notice."""
+        if not any(map(str.isalnum, text)):  # nobody's health is to depend on it
+            return
+        try:
+            member, (samples, speech) = await self._chain_for(voice).first(
+                lambda provider: first_item(provider.speak(text, voice=_own(voice, provider), language=language)),
+                dispose=stop_stream,
+                without=failed,
+            )
+        except ProviderError as error:
+            raise because or error from None
+        gone = [*failed, member]
+
+        def go_on(words: str) -> Speech:
+            return self._speak(words, voice, language, gone, because or failure)
+
+        rate_hz = member.provider.rate_hz
+        converter = Converter(rate_hz, self.rate_hz)
+        loop = asyncio.get_running_loop()
+        given_s, begun_s = 0.0, loop.time()
+        async with aclosing(speech):
+            while samples is not None:
+                given_s += len(samples) / rate_hz
+                if len(converted := await converter.push(samples)):
+                    yield converted
+                unheard_s = max(0.0, begun_s + given_s - loop.time())
+                try:
+                    samples = await _next(speech, member, member.patience_s + unheard_s)
+                except ProviderError as error:
+                    failure = error
+                    member.health.failed(error)
+                    if len(gone) == len(self._members):
+                        raise because or error from None
+                    raise BrokenOffError(f"{member.name} broke off: {error.message}", go_on) from error
+        if len(rest := converter.end()):
+            yield rest
+
+    def _chain_for(self, voice: str | None) -> Chain[TextToSpeech]:
+        owners = [member for member in self._members if _own(voice, member.provider)]
+        return self._led_by.get(owners[0], self._chain) if len(owners) == 1 else self._chain
+
+
+def _own(voice: str | None, provider: TextToSpeech) -> str | None:
+    """The voice if the provider has it, else None, its default."""
+    return voice if any(voice == known.id for known in provider.voices) else None
+
+
+async def _next(speech: Speech, member: Member[TextToSpeech], patience_s: float) -> NDArray[np.int16] | None:
+    """The next piece, None at the end. Raises ProviderError for whatever goes wrong, for a stall of `patience_s` as if
+    it could not be reached: it would begin well and stall again."""
+    try:
+        async with asyncio.timeout(patience_s):
+            return await anext(speech, None)
+    except TimeoutError:
+        raise ServiceError(
+            f"{member.name} stopped in the middle of its speech and gave nothing for {patience_s:.3g} s.",
+            code="service_unreachable",
+        ) from None
+    except ProviderError:
+        raise
+    except Exception as error:  # there may be somebody else
+        if isinstance(error, AhoyError):
+            raise ProviderError(error.message, code=error.code) from error
+        log.exception("%s failed with a defect while it spoke", member.name)
+        raise ProviderError(f"{member.name} failed; the log says how.") from error
