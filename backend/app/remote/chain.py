@@ -6,6 +6,7 @@ whoever is first is taken, and the others are told to stop.
 
 import asyncio
 import logging
+import math
 import random
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
@@ -26,7 +27,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Member(Generic[P]):
     """One provider of a chain. `patience_s` is how long it is waited for before the next one is asked as well."""
 
@@ -34,6 +35,7 @@ class Member(Generic[P]):
     provider: P
     health: Health
     patience_s: float
+    model: str = ""
 
 
 class RetryBudget:
@@ -79,51 +81,58 @@ class Chain(Generic[P]):
         """The first answer, and whose it is. `dispose` ends an answer that came too late to be taken. Raises the error
         of the one that was asked first when nobody answers, and one about the content at once.
 
-        The winner's health is the caller's to tell when the answer is a stream; here a first item counts as success.
+        An answer counts as a success of the one who gave it. If it is only the beginning of a stream, what becomes of
+        that is for the caller to tell.
         """
         members = [member for member in self.members if member not in without]
         waiting = deque([member for member in members if member.health.admits()] or members)
+        if not waiting:
+            raise ProviderError("Nobody is left to ask.")
+        now_s = asyncio.get_running_loop().time
         running: dict[asyncio.Task[T], Member[P]] = {}
-        errors: list[Exception] = []
-        hedged = self._hedge_s <= 0
+        asked: list[Member[P]] = []
+        errors: dict[Member[P], Exception] = {}
+        late_at_s = hedge_at_s = math.inf
 
         def start(member: Member[P]) -> None:
             member.health.begins()
-            alone = not waiting
-            running[asyncio.create_task(self._asked(ask, member, alone=alone))] = member
+            running[asyncio.create_task(self._asked(ask, member, alone=not waiting))] = member
 
-        if not waiting:
-            raise ProviderError("Nobody is left to ask.")
-        start(waiting.popleft())
-        newest = next(iter(running.values()))
+        def start_next() -> None:
+            nonlocal late_at_s, hedge_at_s
+            member = waiting.popleft()
+            first = not asked
+            asked.append(member)
+            late_at_s = now_s() + member.health.patience_s(member.patience_s) if waiting else math.inf
+            hedge_at_s = now_s() + self._hedge_s if first and self._hedge_s > 0 else math.inf
+            start(member)
+
+        start_next()
         try:
             while True:
-                patience_s = newest.health.patience_s(newest.patience_s) if waiting else None
-                if not hedged and (patience_s is None or self._hedge_s < patience_s):
-                    patience_s = self._hedge_s
-                done, _ = await asyncio.wait(running, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
-                if not done and not hedged:
-                    hedged = True
-                    start(newest)  # the same one once more
-                elif not done:
-                    newest.health.late()
-                    newest = waiting.popleft()
-                    start(newest)
-                for task in done:
+                next_s = min(late_at_s, hedge_at_s)
+                timeout_s = max(0.0, next_s - now_s()) if next_s < math.inf else None
+                done, _ = await asyncio.wait(running, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+                for task in [task for task in running if task in done]:  # whoever was asked first is taken first
                     member = running.pop(task)
                     error = _error_of(task)
                     if error is None:
                         member.health.succeeded()
                         return member, task.result()
                     member.health.failed(error)
-                    errors.append(error)
+                    errors[member] = error
                     if isinstance(error, AhoyError) and error.code == "content_filtered":
                         raise error
-                if not running:
-                    if not waiting:
-                        raise errors[0]
-                    newest = waiting.popleft()
-                    start(newest)
+                if waiting and asked[-1] not in running.values():
+                    start_next()
+                elif not running:
+                    raise errors[asked[0]]
+                elif now_s() >= late_at_s:
+                    asked[-1].health.late()
+                    start_next()
+                elif now_s() >= hedge_at_s:
+                    hedge_at_s = math.inf
+                    start(asked[0])  # the same one once more
         finally:
             await _end(running, dispose)
 
@@ -175,12 +184,19 @@ def _error_of(task: "asyncio.Task[Any]") -> Exception | None:
 
 
 async def _end(running: "dict[asyncio.Task[T], Member[Any]]", dispose: Callable[[T], Awaitable[None]] | None) -> None:
+    """Stop those that are not needed any more, and what they have begun by then."""
     for task, member in running.items():
-        member.health.given_up()
-        task.cancel()
+        if task.done() and (error := _error_of(task)):
+            member.health.failed(error)
+        else:
+            member.health.given_up()
+            task.cancel()
     if not running:
         return
     await asyncio.gather(*running, return_exceptions=True)
     for task in running:
         if dispose and not task.cancelled() and task.exception() is None:
-            await dispose(task.result())
+            try:
+                await dispose(task.result())
+            except Exception:  # the one that is taken is not to suffer from it
+                log.exception("A provider could not be stopped")

@@ -5,14 +5,18 @@ milliseconds. Nothing is sent twice here: `chain.py` decides about asking again.
 """
 
 import asyncio
+import ipaddress
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import orjson
 
+from app.core.errors import ServiceError
 from app.remote.faults import nonsense, refusal, unreachable
 
 CONNECT_TIMEOUT_S = 3.0
@@ -20,7 +24,8 @@ KEEPALIVE_S = 55.0
 """How long an idle connection is kept; services close theirs after 5 s (uvicorn) to some minutes."""
 MAX_CONNECTIONS = 400
 MAX_ERROR_BYTES = 65_536
-PIECE_BYTES = 65_536
+CLOSE_TIMEOUT_S = 0.5
+"""How long a service has to take leave of a WebSocket."""
 
 log = logging.getLogger(__name__)
 
@@ -36,17 +41,19 @@ class ServiceClient:
         self._made: aiohttp.ClientSession | None = None
         self._ahead: asyncio.Task[None] | None = None
         self._used_s = float("-inf")
+        self._closed = False
 
     @property
     def _session(self) -> aiohttp.ClientSession:
         """Made on first use: it belongs to the loop that runs then."""
+        if self._closed:
+            raise ServiceError(f"The connections to {self.name} are closed.", code="service_unreachable", refused=True)
         if self._made is None:
             self._made = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, keepalive_timeout=KEEPALIVE_S),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
+                timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S),
                 headers=self._headers,
-                trust_env=True,
-                auto_decompress=True,
+                proxy=_proxy_for(self._base_url),  # not trust_env: that reads .netrc with every request
             )
         return self._made
 
@@ -61,23 +68,32 @@ class ServiceClient:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Send a request and wait for the head of its answer; the body is read by whoever asks, and errors of reading
         come out as ServiceError as well. Leaving before the end closes the connection."""
-        body = form() if form is not None else orjson.dumps(json)
-        kind = None if form is not None else {"Content-Type": "application/json"}
-        self._used_s = asyncio.get_running_loop().time()
         try:
-            async with self._session.post(
-                self._base_url + path, data=body, headers=kind, allow_redirects=False
-            ) as response:
+            async with await self._send(path, json, form) as response:
                 try:
                     if response.status != 200:
-                        error = await response.content.read(MAX_ERROR_BYTES)
-                        raise refusal(self.name, response.status, response.headers, error, model=model)
+                        raise await self._refusal(response, model)
                     yield response
                 finally:
                     if not response.content.at_eof():
                         response.close()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise unreachable(self.name, error) from error
+
+    async def _send(
+        self, path: str, json: dict[str, Any] | None, form: Callable[[], aiohttp.FormData] | None
+    ) -> aiohttp.ClientResponse:
+        self._used_s = asyncio.get_running_loop().time()
+        kind = None if form is not None else {"Content-Type": "application/json"}
+        for last in (False, True):
+            body = form() if form is not None else orjson.dumps(json)
+            try:
+                return await self._session.post(self._base_url + path, data=body, headers=kind, allow_redirects=False)
+            except aiohttp.ClientOSError as error:
+                # An idle connection was being closed as the request was to be written to it: none of it has left.
+                if last or not isinstance(error.__cause__, aiohttp.ClientConnectionResetError):
+                    raise
+        raise AssertionError("either of them returns or raises")
 
     async def post_for_json(
         self,
@@ -103,7 +119,12 @@ class ServiceClient:
         """A WebSocket of the service, `path` with its query. Raises ServiceError when it is not accepted or breaks."""
         address = "ws" + self._base_url.removeprefix("http") + path
         try:
-            async with self._session.ws_connect(address, heartbeat=20.0, max_msg_size=4 << 20) as socket:
+            async with self._session.ws_connect(
+                address,
+                heartbeat=20.0,
+                max_msg_size=4 << 20,
+                timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT_S),
+            ) as socket:
                 yield socket
         except aiohttp.WSServerHandshakeError as error:
             raise refusal(self.name, error.status, error.headers or {}, b"", model="realtime") from error
@@ -125,18 +146,18 @@ class ServiceClient:
 
     async def _connect(self) -> None:
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S * 2), self._session.get(self._base_url + "/models") as answer:
-                await answer.read()
+            async with asyncio.timeout(CONNECT_TIMEOUT_S * 2):
+                async with self._session.get(self._base_url + "/models", allow_redirects=False) as answer:
+                    await answer.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             log.debug("%s: no connection ahead of need: %s", self.name, type(error).__name__)
 
     async def models(self) -> list[str]:
         """Names of the models that the service offers to this key; empty when it does not say. Raises ServiceError."""
         try:
-            async with self._session.get(self._base_url + "/models") as response:
+            async with self._session.get(self._base_url + "/models", allow_redirects=False) as response:
                 if response.status != 200:
-                    error = await response.content.read(MAX_ERROR_BYTES)
-                    raise refusal(self.name, response.status, response.headers, error, model="models")
+                    raise await self._refusal(response, "models")
                 answer = orjson.loads(await response.read())
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise unreachable(self.name, error) from error
@@ -146,12 +167,22 @@ class ServiceClient:
         return [str(entry.get("id")) for entry in listed or () if isinstance(entry, dict)]
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections; requests that are still under way fail."""
+        self._closed = True
         if self._ahead:
             self._ahead.cancel()
             await asyncio.gather(self._ahead, return_exceptions=True)
         if self._made:
             await self._made.close()
+
+    async def _refusal(self, response: aiohttp.ClientResponse, model: str) -> ServiceError:
+        """What an answer with another status than 200 means."""
+        body = bytearray()
+        async for piece in response.content.iter_any():
+            body += piece
+            if len(body) >= MAX_ERROR_BYTES:
+                break
+        return refusal(self.name, response.status, response.headers, bytes(body), model=model)
 
 
 async def pieces(response: aiohttp.ClientResponse, service: str) -> AsyncGenerator[bytes, None]:
@@ -161,3 +192,20 @@ async def pieces(response: aiohttp.ClientResponse, service: str) -> AsyncGenerat
             yield piece
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise unreachable(service, error) from error
+
+
+def _proxy_for(url: str) -> str | None:
+    """The proxy that the environment names for `url`; none for this machine itself."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if host == "localhost" or _is_loopback(host) or proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return None
+    proxy = getproxies().get(parts.scheme)
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -20,9 +20,14 @@ from app.core.errors import ServiceError
 MAX_WAIT_S = 3600.0
 """A service that asks for more patience is taken to mean this."""
 _PARAMETER = re.compile(r"[a-z][a-z0-9_.\[\]]{0,60}")
-_QUOTED = re.compile(r"['\"`]([a-z][a-z0-9_.]{0,60})['\"`]")
+_NAMED = re.compile(
+    r"(?:parameters?|fields?|arguments?|values?|inputs?):? ['\"`]([a-z][a-z0-9_.]{0,60})['\"`]"  # OpenAI and its like
+    r"|\(['\"]body['\"], ['\"]([a-z][a-z0-9_]{0,60})['\"]",  # Pydantic's words for a fault, as text
+    re.IGNORECASE,
+)
+_TOO_LONG = re.compile(r"context (length|window|size)|prompt is too long|reduce the length of the m", re.IGNORECASE)
 _FILTERED = ("content_filter", "content_policy_violation", "moderation", "responsible_ai")
-_UNKNOWN = ("unknown_parameter", "unsupported_parameter", "unsupported_value", "invalid_parameter")
+_UNKNOWN = re.compile(r"(unknown|unsupported|invalid)_parameter|unsupported_value|badrequesterror")
 
 
 def refusal(service: str, status: int, headers: Mapping[str, str], body: bytes, *, model: str) -> ServiceError:
@@ -32,11 +37,14 @@ def refusal(service: str, status: int, headers: Mapping[str, str], body: bytes, 
     wait_s = _retry_after_s(headers)
     match status:
         case 401:
-            return ServiceError(f"{service} does not take the key: check {_key_setting(service)}.", code="key_refused")
+            return ServiceError(
+                f"{service} does not take the key: check {_key_setting(service)}.", code="key_refused", refused=True
+            )
         case 403:
             return ServiceError(
                 f"{service} does not let this key use {model!r} (HTTP 403): check its permissions, or the region.",
                 code="key_refused",
+                refused=True,
             )
         case 402 | 429 if "quota" in code or "billing" in code or status == 402:
             return ServiceError(
@@ -56,9 +64,16 @@ def refusal(service: str, status: int, headers: Mapping[str, str], body: bytes, 
             return ServiceError(
                 f"{service} does not know the model {model!r}, or its address is not that of an API (HTTP 404).",
                 code="model_not_found",
+                refused=True,
+            )
+        case 301 | 302 | 303 | 307 | 308:
+            return ServiceError(
+                f"{service} has another address (HTTP {status}), and requests with a key are not sent on: correct it.",
+                code="service_answer",
+                refused=True,
             )
         case 400 | 413 | 422:
-            return _bad_request(service, status, code, details)
+            return _bad_request(service, status, code, details, model=model)
         case 500 | 503 | 529:
             return ServiceError(
                 f"{service} has an error of its own (HTTP {status}).",
@@ -77,12 +92,16 @@ def stream_error(service: str, error: Any) -> ServiceError:
         return filtered(service)
     if "quota" in code:
         return ServiceError(f"The account at {service} has no credit left.", code="quota_exceeded")
+    if "rate_limit" in code:
+        return ServiceError(f"{service} takes no more requests just now.", code="rate_limited")
     return ServiceError(f"{service} broke off with an error of its own.", code="service_failed")
 
 
-def filtered(service: str) -> ServiceError:
+def filtered(service: str, *, refused: bool = False) -> ServiceError:
     """The service's rules do not allow an answer."""
-    return ServiceError(f"{service} does not answer this: its rules do not allow it.", code="content_filtered")
+    return ServiceError(
+        f"{service} does not answer this: its rules do not allow it.", code="content_filtered", refused=refused
+    )
 
 
 def nonsense(service: str, what: str) -> ServiceError:
@@ -104,8 +123,12 @@ def unreachable(service: str, error: BaseException) -> ServiceError:
     """The connection could not be made, or broke."""
     if isinstance(error, ServiceError):
         return error
-    if isinstance(error, (ssl.SSLError, ssl.CertificateError, aiohttp.ClientSSLError)):
+    if isinstance(error, (ssl.CertificateError, aiohttp.ClientConnectorCertificateError)):
         why, refused = "its certificate is not valid here (TLS); SSL_CERT_FILE names one of your own", True
+    elif isinstance(error, (ssl.SSLError, aiohttp.ClientSSLError)):
+        why, refused = "TLS does not work with it: is its address https, and not http?", True
+    elif isinstance(error, (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError)):
+        why, refused = "the proxy of HTTPS_PROXY or HTTP_PROXY does not lead to it", True
     elif isinstance(error, aiohttp.ClientConnectorDNSError):
         why, refused = "its name is unknown to the DNS", True
     elif isinstance(error, aiohttp.ClientConnectorError):
@@ -119,20 +142,20 @@ def unreachable(service: str, error: BaseException) -> ServiceError:
     return ServiceError(f"{service} cannot be reached: {why}.", code="service_unreachable", refused=refused)
 
 
-def _bad_request(service: str, status: int, code: str, details: dict[str, Any]) -> ServiceError:
-    if "context_length" in code or "context_size" in code:
+def _bad_request(service: str, status: int, code: str, details: dict[str, Any], *, model: str) -> ServiceError:
+    if "context_length" in code or "context_size" in code or _TOO_LONG.search(str(details.get("message"))):
         return ServiceError(
             f"The conversation is too long for the model at {service}: lower HISTORY_LIMIT_TOKENS.",
             code="context_too_long",
             refused=True,
         )
     if any(word in code for word in _FILTERED):
-        return filtered(service)
-    parameter = details.get("param")
-    if parameter is None and any(word in code for word in _UNKNOWN):
-        parameter = next(iter(_QUOTED.findall(str(details.get("message")))), None)
-    if not isinstance(parameter, str) or not _PARAMETER.fullmatch(parameter):
-        parameter = None
+        return filtered(service, refused=True)
+    if "model_not_found" in code:
+        return ServiceError(
+            f"{service} does not know the model {model!r} (HTTP {status}).", code="model_not_found", refused=True
+        )
+    parameter = _parameter(code, details)
     named = f" because of its {parameter!r}" if parameter else ""
     return ServiceError(
         f"{service} does not take the request{named} (HTTP {status}).",
@@ -142,11 +165,27 @@ def _bad_request(service: str, status: int, code: str, details: dict[str, Any]) 
     )
 
 
+def _parameter(code: str, details: dict[str, Any]) -> str | None:
+    """The field that is not taken, if the answer names one. Only the name of a field may come out of it."""
+    message = details.get("message")
+    listed = details.get("detail") or (message.get("detail") if isinstance(message, dict) else None)
+    parameter = details.get("param")
+    if not parameter and isinstance(listed, list) and listed and isinstance(listed[0], dict):
+        where = listed[0].get("loc")  # of servers made with FastAPI
+        parameter = where[1] if isinstance(where, list) and len(where) > 1 else None
+    if not parameter and _UNKNOWN.search(code):
+        found = _NAMED.search(str(message))
+        parameter = found and (found[1] or found[2])
+    return parameter if isinstance(parameter, str) and _PARAMETER.fullmatch(parameter) else None
+
+
 def _details(body: bytes) -> dict[str, Any]:
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError:
         return {}
+    if isinstance(answer, list) and answer:
+        answer = answer[0]
     error = answer.get("error", answer) if isinstance(answer, dict) else {}
     return error if isinstance(error, dict) else {}
 
@@ -154,8 +193,9 @@ def _details(body: bytes) -> dict[str, Any]:
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Retry-After in seconds or as a date (RFC 9110, section 10.2.3)."""
     value = headers.get("Retry-After", "").strip()
+    milliseconds = headers.get("retry-after-ms", "").strip()  # OpenAI's, for less than a second
     try:
-        wait_s = float(value)
+        wait_s = float(milliseconds) / 1000 if milliseconds else float(value)
     except ValueError:
         try:
             wait_s = parsedate_to_datetime(value).timestamp() - time()

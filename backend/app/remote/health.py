@@ -14,12 +14,15 @@ FAILURES = 3
 """So many failures in a row open the circuit."""
 PAUSE_S, MAX_PAUSE_S = 5.0, 60.0
 """The first pause, and the longest; each one is twice the one before."""
+RATE_PAUSE_S = 1.0
+"""For one that takes no more requests and does not say for how long."""
 DOUBT_S = 10.0
 """How long a service is doubted."""
 DOUBTED_PATIENCE_S = 0.3
 
 _AT_ONCE = {"key_refused", "quota_exceeded", "model_not_found"}
 """Nothing that waiting would mend: the longest pause."""
+_MAYBE_GONE = {"service_unreachable", "service_late"}
 _NOT_ITS_FAULT = {"content_filtered", "context_too_long", "language_not_spoken"}
 
 log = logging.getLogger(__name__)
@@ -92,25 +95,30 @@ class Health:
         self._probing = False
 
     def late(self) -> None:
-        """It has not answered yet, and somebody else is asked as well."""
-        self._doubt.cast()
+        """It has not answered yet, and somebody else is asked as well. The little patience that a doubted service gets
+        does not prolong the doubt: one that is merely slow would be doubted for ever."""
+        if not self._doubt.doubted:
+            self._doubt.cast()
 
     def failed(self, error: Exception) -> None:
         """It could not do its work."""
-        self._probing = False
+        probed, self._probing = self._probing, False
         code = error.code if isinstance(error, AhoyError) else ""
         if code in _NOT_ITS_FAULT or isinstance(error, OverloadedError):
             return
         self.problem = error.message if isinstance(error, AhoyError) else "It failed; see the log."
         self._failures += 1
         wait_s = error.retry_after_s if isinstance(error, ServiceError) else None
-        if code == "service_unreachable":
+        if code in _MAYBE_GONE:
             self._doubt.cast()
+        gone = code == "service_unreachable" and isinstance(error, ServiceError) and error.refused
         if code in _AT_ONCE:
             self._break(wait_s or MAX_PAUSE_S)
         elif code == "rate_limited":
-            self._break(wait_s or 1.0)
-        elif code == "service_unreachable" or self._failures >= FAILURES or self._open:
+            self._break(wait_s or RATE_PAUSE_S)
+        elif self._open and not probed:  # it was under way when the others failed, and says nothing new
+            return
+        elif gone or self._failures >= FAILURES or self._open:
             self._break(wait_s or self._pause_s)
             self._pause_s = min(2 * self._pause_s, MAX_PAUSE_S)
 
