@@ -50,6 +50,8 @@ class _Chunk:
     """Samples up to its last sound."""
     complete: bool = False
     """Its audio is all there. The last chunk of a reply that broke off never is."""
+    reckoned: int = 0
+    """How many samples it was taken to have in all when it broke off; the next chunk speaks it anew. 0: it did not."""
 
 
 class Playout:
@@ -108,6 +110,23 @@ class Playout:
         self._total += len(samples)
         if (self._total - self._sent) * 1000 > BACKLOG_MS * self.rate_hz:
             self.has_room.clear()
+
+    def take_back(self) -> None:
+        """The chunk that is being added broke off: what of it has not been sent yet is dropped, and it will be spoken
+        anew from its beginning. Call `begin_chunk` again with the same text; words that were heard stay heard, and
+        count once."""
+        chunk = self._chunks[-1]
+        chunk.reckoned = self._length(chunk)
+        kept = max(chunk.start, self._sent, self._again_until)
+        dropped, self._total = self._total - kept, kept
+        while dropped > 0:
+            piece = self._queue.pop()
+            if len(piece) > dropped:
+                self._queue.append(piece[: len(piece) - dropped])
+            dropped -= len(piece)
+        chunk.samples = kept - chunk.start
+        if (self._total - self._sent) * 1000 <= BACKLOG_MS * self.rate_hz:
+            self.has_room.set()
 
     def finish(self) -> None:
         """All audio of the reply has been added."""
@@ -202,19 +221,26 @@ class Playout:
     def heard_text(self, now_ms: float) -> str:
         """The text up to the last word that was heard to its end: always a beginning of what the chunks hold."""
         heard = self.heard_samples(now_ms)
-        text = ""
+        text = before = ""
         for chunk in self._chunks:
             passed = heard - chunk.start
             if passed < 0:  # in the pause behind the chunk before
                 break
             if chunk.complete and passed >= chunk.spoken:
-                text += chunk.text
+                text, before = text + chunk.text, ""
                 continue
-            length = chunk.spoken
-            if not chunk.complete:  # always more than is there, so that its last word is not taken for heard
-                length = max(chunk.samples + 1, int(len(chunk.text) / SPEECH_CHARACTERS_PER_S * self.rate_hz))
-            return text + _words_up_to(chunk.text, min(passed, chunk.samples) / length)
-        return text
+            length = chunk.spoken if chunk.complete else self._length(chunk)
+            words = _words_up_to(chunk.text, min(passed, chunk.samples) / length)
+            before = max(before, words, key=len)  # of a chunk that was begun twice, what was heard of either
+            if not chunk.reckoned:
+                break
+        return text + before
+
+    def _length(self, chunk: _Chunk) -> int:
+        """The length that a chunk is taken to have while it is not complete: always more than is there, so that its
+        last word is not taken for heard."""
+        estimate = int(len(chunk.text) / SPEECH_CHARACTERS_PER_S * self.rate_hz)
+        return chunk.reckoned or max(chunk.samples + 1, estimate)
 
     def _frames_due(self) -> int:
         """How many frames the lead has room for. A clock that beats once a frame finds exactly one each time, wherever
@@ -223,12 +249,13 @@ class Playout:
         return 1 if JITTER <= room < 2 - JITTER else round(room)
 
     def _until_chunk_ends(self) -> int:
-        """How many samples are left of the chunk that is being sent, if it is complete; otherwise all whole frames."""
+        """How many samples are left of the chunk that is being sent, if no more will be added to it; otherwise all
+        whole frames."""
         left = self._total - self._sent
         for chunk in self._chunks:
             end = chunk.start + chunk.samples
             if end > self._sent:
-                if chunk.complete:
+                if chunk.complete or chunk.reckoned:
                     return end - self._sent
                 break
         return left if self.finished else left // self._frame * self._frame
