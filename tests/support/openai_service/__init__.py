@@ -18,7 +18,10 @@ sent?) and `next_stalled()`. `service.connections` counts accepted TCP connectio
 there are now.
 
 **Scripts**: `chat.reply(text, tool_calls=, tokens=, finish_reason=, first_s=, pace_s=)`; delays for all replies:
-`chat.first_s`, `chat.pace_s`. Without a script, `chat.usual`.
+`chat.first_s`, `chat.pace_s`. Without a script, `chat.usual`. `transcriptions.reply(text, delay_s=)`; recordings are
+kept in `transcriptions.received` (Heard: `model`, `language`, `prompt`, `samples`, `rate_hz`). `speech` speaks with a
+440 Hz tone of 60 ms a character, `speech.first_s` after the request, in pieces of `speech.piece_bytes`, `speech.pace_s`
+apart, of odd length with `speech.odd_pieces`.
 
 **Faults**, one for each of the next requests that keep the rules: `service.chat.fault(rate_limited(5), Cut(after=2))`.
 See `faults.py` (Page, Empty, Stall, Cut, HalfCharacter, Insert, OddLength; login_page(), broken_json(), error_event(),
@@ -60,13 +63,17 @@ from openai_service.refusals import (
     unauthorized,
 )
 from openai_service.service import KEY, OpenAiService
+from openai_service.tones import CHARACTER_S, tone
+from openai_service.transcriptions import Heard
 
 __all__ = [
+    "CHARACTER_S",
     "KEY",
     "Cut",
     "Empty",
     "Exchange",
     "HalfCharacter",
+    "Heard",
     "Insert",
     "OddLength",
     "OpenAiService",
@@ -89,5 +96,6 @@ __all__ = [
     "overloaded",
     "rate_limited",
     "server_error",
+    "tone",
     "unauthorized",
 ]

@@ -18,6 +18,8 @@ from openai_service.exchange import Answer, Exchange, House, Piece, error_respon
 from openai_service.listener import Listener
 from openai_service.names import MODELS
 from openai_service.refusals import Status
+from openai_service.speech import Speech
+from openai_service.transcriptions import Transcriptions
 
 KEY = "sk-test-ahoy-0123456789abcdef"
 MAX_BODY_BYTES = 32 << 20
@@ -55,6 +57,8 @@ class OpenAiService(House):
         self.compatible = compatible
         self.dead = False
         self.chat = Chat(self)
+        self.speech = Speech(self)
+        self.transcriptions = Transcriptions(self)
         self.model_list = ModelList(self)
         self._tls = tls
         self._ca_file: Path | None = None
@@ -153,6 +157,8 @@ class OpenAiService(House):
         return {
             ("GET", "/v1/models"): self.model_list,
             ("POST", "/v1/chat/completions"): self.chat,
+            ("POST", "/v1/audio/speech"): self.speech,
+            ("POST", "/v1/audio/transcriptions"): self.transcriptions,
         }
 
     def _application(self) -> web.Application:
