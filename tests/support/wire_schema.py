@@ -107,6 +107,7 @@ class Judge:
     bye: str | None = None
     _playing: int = 0
     _turn: int = 0
+    _spent_usd: float = 0.0
 
     def text(self, message: Mapping[str, Any]) -> None:
         """A JSON message has come. Raises BrokenProtocolError."""
@@ -132,7 +133,7 @@ class Judge:
     def closed(self, code: int) -> None:
         """The server has closed, with this code. Raises BrokenProtocolError."""
         self._rule(code in document().close_codes, f"close code {code} is not documented")
-        expected = {"client": 1000, "idle": 1000, "shutdown": 1001, "failed": 1011, None: code}[self.bye]
+        expected = {None: code, "shutdown": 1001, "failed": 1011}.get(self.bye, 1000)
         self._rule(code == expected, f"close code {code} after bye {self.bye}")
         self._rule(code not in {1000, 1001} or self.bye is not None, f"close code {code} without bye")
 
@@ -204,6 +205,11 @@ class Judge:
         self._playing_reply(message)
         count = sum(1 for kind in self.seen if kind == "latency")
         self._rule(count <= sum(reply.audible for reply in self.replies.values()), "latency twice for one reply")
+
+    def _usage(self, message: Mapping[str, Any]) -> None:
+        self._rule(message["turn_usd"] <= message["conversation_usd"] + 1e-6, "a turn that cost more than all turns")
+        self._rule(message["conversation_usd"] >= self._spent_usd, "a conversation that costs less than it did")
+        self._spent_usd = message["conversation_usd"]
 
     def _reply_done(self, message: Mapping[str, Any]) -> None:
         reply = self._reply(message)

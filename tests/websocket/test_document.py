@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import pytest
 from app.conversation import messages as msg
+from app.usage.ledger import Amounts, Ledger, Work
 from app.websocket import handler, wire
 from jsonschema import Draft7Validator
 from wire_schema import Document, document, references
@@ -149,6 +150,14 @@ SAMPLES: list[msg.Message] = [
     msg.AudioHeld(2, False),
     msg.AudioCleared(2),
     msg.LatencyShown(1, 2, 512.34, True, 240, 120, 80, 60, 3),
+    msg.UsageShown(
+        1,
+        0.00012,
+        0.0042,
+        0.001,
+        priced=False,
+        services=Ledger({Work("llm", "openai", "gpt-5.4-mini"): Amounts(3, 1, 1, 1, 500, 20, 60, usd=0.0042)}),
+    ),
     msg.Trouble("provider_failed", "The language model failed; try again.", False),
 ]
 

@@ -6,6 +6,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from app.usage import account
+
 
 @dataclass(frozen=True, slots=True)
 class SpeechShown:
@@ -107,6 +109,10 @@ class LatencyShown:
     engine_ms: float
 
 
+UsageShown = account.UsageShown
+"""What the conversation has cost so far, as its account tells it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trouble:
     """Something went wrong; `code` is of `core/errors.py`, `message` is for a person."""
@@ -128,6 +134,7 @@ Message = (
     | AudioHeld
     | AudioCleared
     | LatencyShown
+    | UsageShown
     | Trouble
 )
 

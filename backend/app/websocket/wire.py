@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from app.conversation import messages as msg
 from app.core.errors import ProtocolError
+from app.usage.ledger import USD_DIGITS
 
 PROTOCOL = 1
 RATE_HZ = 16_000
@@ -152,6 +153,8 @@ def _object(message: msg.Message) -> dict[str, Any] | None:
             return {"type": "clear", "reply": reply}
         case msg.LatencyShown():
             return _latency(message)
+        case msg.UsageShown():
+            return _usage(message)
         case msg.Trouble(code, text, fatal):
             code = code if code in ERROR_CODES else "provider_failed"
             return {"type": "error", "code": code, "message": text, "fatal": fatal}
@@ -166,4 +169,15 @@ def _latency(message: msg.LatencyShown) -> dict[str, Any]:
         "voice_to_voice_ms": round(message.voice_to_voice_ms, 1),
         "speculative": message.speculative,
         "stages": {stage: round(getattr(message, stage), 1) for stage in stages},
+    }
+
+
+def _usage(message: msg.UsageShown) -> dict[str, Any]:
+    sums = ("turn_usd", "conversation_usd", "wasted_usd")
+    return {
+        "type": "usage",
+        "turn": message.turn,
+        **{name: round(getattr(message, name), USD_DIGITS) for name in sums},
+        "priced": message.priced,
+        "services": message.services.shown(),
     }
