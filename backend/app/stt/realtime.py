@@ -149,6 +149,8 @@ class LiveListener:
         self._utterance.fail(ProviderError("The utterance was given up."))
         self._utterance = Utterance()
         self._forget()
+        if not self._live.health.admits():
+            self._utterance.fail(self._left_alone())
         if self._session and self._loop.time() - self._session.opened_s > RENEW_S:
             self._session.leave()
 
@@ -178,6 +180,10 @@ class LiveListener:
                     await item.done.wait()
         except TimeoutError:
             self._lose(utterance, late(self._live.client.name, self._live.patience_s))
+        except asyncio.CancelledError:
+            if not self._live.health.works:
+                self._live.health.given_up()
+            raise
         if utterance.error is not None:
             raise utterance.error
         self._hide_partial()
@@ -229,6 +235,8 @@ class LiveListener:
         item = utterance.open
         if item.samples < SHORTEST_S * self.rate_hz:
             return
+        if not self._live.health.works:
+            self._live.health.begins()  # whether it works again is found out now
         item.context = copy_context()
         utterance.items.append(item)
         utterance.open = Item(utterance)
@@ -256,6 +264,9 @@ class LiveListener:
         self._queued = 0
         self.queue.append(None)
         self.more.set()
+
+    def _left_alone(self) -> ServiceError:
+        return ServiceError(f"{self._live.health.name} is left alone for a while.", refused=True)
 
     def _show_partial(self) -> None:
         self._partial_due = None
@@ -285,7 +296,7 @@ class LiveListener:
                 failures = 0 if worked else failures
                 log.info("%s: %s", self._live.health.name, error.message)
             elif self._down is None:
-                self._down = ServiceError(f"{self._live.client.name} is left alone for a while.", refused=True)
+                self._down = self._left_alone()
             failures += 1
             longest_s = min(MAX_PAUSE_S, PAUSE_S * 2 ** min(failures, 8))
             await asyncio.sleep(random.uniform(longest_s / 2, longest_s))  # noqa: S311 (jitter)
@@ -303,8 +314,7 @@ class LiveListener:
                 error = await session.serve()
         except ServiceError as failure:
             error = failure
-            broke = session is not None and session.worked and failure.code == "service_unreachable"
-            if session is None or (self._utterance.unfinished and not broke):  # what broke tells when connecting again
+            if session is None or self._utterance.unfinished:  # else connecting again will tell
                 health.failed(failure)
         except Exception as defect:
             log.exception("%s failed with a defect", health.name)
