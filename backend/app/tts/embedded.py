@@ -37,9 +37,9 @@ class EmbeddedVoices:
     """
 
     def __init__(self, voice: str | None, kokoro_directory: Path | None, *, threads: int | None = None) -> None:
-        heart = HibariVoice()
         threads = threads or min(MAX_THREADS, os.cpu_count() or 1)
         self._kokoro = KokoroVoice(kokoro_directory, threads=threads) if kokoro_directory else None
+        heart = HibariVoice()
         self._engines: list[TextToSpeech] = [heart, self._kokoro] if self._kokoro else [heart]
         self._rate_hz = heart.rate_hz
         if rates := sorted({engine.rate_hz for engine in self._engines} - {self._rate_hz}):

@@ -122,10 +122,11 @@ class KokoroVoice:
             raise _failed(f"a text of {len(text)} characters", error) from None
 
     def _tokens(self, phonemes: str) -> list[list[int]]:
-        """The runs that say `phonemes`: none if there is nothing but marks."""
-        if not any(map(str.isalpha, phonemes)):
+        """The runs that say `phonemes`, without those the model does not know: none if there is nothing but marks."""
+        known = "".join(p for p in phonemes if p in self._vocabulary)
+        if not any(map(str.isalpha, known)):
             return []
-        return [[self._vocabulary[p] for p in run if p in self._vocabulary] for run in cut(phonemes, MAX_TOKENS)]
+        return [[self._vocabulary[p] for p in run] for run in cut(known, MAX_TOKENS)]
 
     def _make(self, tokens: list[int], voice_id: str) -> NDArray[np.int16]:
         inputs = {
@@ -135,9 +136,9 @@ class KokoroVoice:
         }
         try:
             audio = np.asarray(self._session.run(None, inputs)[0], np.float32).ravel()
+            return from_float(trimmed(audio, RATE_HZ))
         except Exception as error:
             raise _failed(f"{len(tokens)} phonemes", error) from None
-        return from_float(trimmed(audio, RATE_HZ))
 
     def _timed(self, tokens: list[int]) -> float:
         started = time.perf_counter()
