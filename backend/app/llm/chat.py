@@ -36,8 +36,9 @@ MAX_ANSWER_BYTES = 4 << 20
 """Of an answer that comes in one piece."""
 NEXT_CONTEXT = 0.75
 """The share of a context that was too long that is tried with the next reply."""
-_REASONS = re.compile(r"(gpt-(?![34])\d|o\d)")
+_REASONS = re.compile(r"(gpt-(?![34])\d|o\d)(?!.*-chat)")
 """Names of OpenAI's models that take reasoning_effort."""
+_THOUGHTLESS = (("none",), ("minimal",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,12 +203,13 @@ class ChatModel:
     def _body(
         self, dialect: _Dialect, messages: Sequence[Message], max_tokens: int, tools: Sequence[Tool]
     ) -> dict[str, Any]:
-        thinks = self._reasons and dialect.efforts[:1] not in (("none",), ("minimal",))
+        limit = dialect.limits[0]
+        thinks = limit == "max_completion_tokens" and self._reasons and dialect.efforts[:1] not in _THOUGHTLESS
         body: dict[str, Any] = {
             "model": self._model,
             "messages": [_as_json(message) for message in messages],
             "stream": True,
-            dialect.limits[0]: max_tokens + (REASONING_TOKENS if thinks else 0),
+            limit: max_tokens + (REASONING_TOKENS if thinks else 0),
         }
         if dialect.counts:
             body["stream_options"] = {"include_usage": True}
