@@ -12,8 +12,9 @@ from contextlib import aclosing
 import numpy as np
 from numpy.typing import NDArray
 
-from app.core.errors import AhoyError, BrokenOffError, ProviderError, ServiceError
+from app.core.errors import AhoyError, BrokenOffError, ProviderError
 from app.remote.chain import Chain, Member, first_item, stop_stream
+from app.remote.faults import late
 from app.tts.base import TextToSpeech, Voice
 from app.tts.decode import Converter
 
@@ -126,16 +127,12 @@ def _own(voice: str | None, provider: TextToSpeech) -> str | None:
 
 
 async def _next(speech: Speech, member: Member[TextToSpeech], patience_s: float) -> NDArray[np.int16] | None:
-    """The next piece, None at the end. Raises ProviderError for whatever goes wrong, for a stall of `patience_s` as if
-    it could not be reached: it would begin well and stall again."""
+    """The next piece, None at the end. Raises ProviderError for whatever goes wrong, a stall of `patience_s` too."""
     try:
         async with asyncio.timeout(patience_s):
             return await anext(speech, None)
     except TimeoutError:
-        raise ServiceError(
-            f"{member.name} stopped in the middle of its speech and gave nothing for {patience_s:.3g} s.",
-            code="service_unreachable",
-        ) from None
+        raise late(member.name, round(patience_s, 1)) from None
     except ProviderError:
         raise
     except Exception as error:  # there may be somebody else

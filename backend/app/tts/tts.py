@@ -202,7 +202,7 @@ class SpeechService:
                 yield rest
             usage = asked
         except ServiceError as error:
-            usage = None if _did_nothing(error) else replace(asked, estimated=True)
+            usage = None if error.refused else replace(asked, estimated=True)
             raise
         finally:
             if usage:
@@ -224,11 +224,6 @@ class SpeechService:
                 yield await decoder.end()
             except AudioFormatError:
                 raise nonsense(name, f"{response.content_type!r} that cannot be read") from None
-
-
-def _did_nothing(error: ServiceError) -> bool:
-    """Whether nothing was made for the request, so that nothing is charged for it."""
-    return error.refused or error.code in {"key_refused", "model_not_found", "content_filtered"}
 
 
 def _parts(text: str) -> Iterator[str]:
