@@ -97,16 +97,16 @@ class FallbackVoice:
 
         rate_hz = member.provider.rate_hz
         converter = Converter(rate_hz, self.rate_hz)
-        loop = asyncio.get_running_loop()
-        given_s, begun_s = 0.0, loop.time()
+        now_s = asyncio.get_running_loop().time
+        heard_at_s = now_s()
         async with aclosing(speech):
             while samples is not None:
-                given_s += len(samples) / rate_hz
+                heard_at_s = max(heard_at_s, now_s()) + len(samples) / rate_hz
                 if len(converted := await converter.push(samples)):
                     yield converted
-                unheard_s = max(0.0, begun_s + given_s - loop.time())
+                patience_s = member.patience_s + max(0.0, heard_at_s - now_s())
                 try:
-                    samples = await _next(speech, member, member.patience_s + unheard_s)
+                    samples = await _next(speech, member, patience_s)
                 except ProviderError as error:
                     failure = error
                     member.health.failed(error)
