@@ -92,7 +92,25 @@ async def test_numbers_prices_and_signs_are_spoken_as_people_say_them(
 
 
 @pytest.mark.parametrize(
-    "text", ["", " ", "\n\n", "...", "?!", "—", "***", "___", "🎉", "🏴‍☠️ 🎉", "\x00", "\u200b", "\ud83d", '"', "$"]
+    "text",
+    [
+        "",
+        " ",
+        "\n\n",
+        "...",
+        "?!",
+        "—",
+        "***",
+        "___",
+        "🎉",
+        "🏴‍☠️ 🎉",
+        "日本語です!",
+        "\x00",
+        "\u200b",
+        "\ud83d",
+        '"',
+        "$",
+    ],
 )
 async def test_text_without_anything_to_pronounce_gives_no_audio(voice: KokoroVoice, text: str) -> None:
     assert [piece async for piece in voice.speak(text)] == []
@@ -361,7 +379,7 @@ def test_a_voice_that_is_fast_enough_is_not_warned_of(speed: float) -> None:
 def directory(tmp_path: Path) -> Path:
     """The model with two voices, to break."""
     (tmp_path / "voices").mkdir()
-    (tmp_path / kokoro.MODEL_FILE).symlink_to(DIRECTORY / kokoro.MODEL_FILE)
+    (tmp_path / "kokoro.onnx").symlink_to(next(DIRECTORY.glob("*.onnx")))
     for name in ("vocab.json", "voices/bf_emma.bin", "voices/bm_lewis.bin"):
         shutil.copy(DIRECTORY / name, tmp_path / name)
     return tmp_path
@@ -375,7 +393,7 @@ async def test_only_the_voices_that_are_there_are_offered(directory: Path) -> No
     await voice.close()
 
 
-@pytest.mark.parametrize("name", [kokoro.MODEL_FILE, "vocab.json", "voices/bf_emma.bin"])
+@pytest.mark.parametrize("name", ["kokoro.onnx", "vocab.json", "voices/bf_emma.bin"])
 def test_a_damaged_file_is_a_model_error_that_names_the_directory(directory: Path, name: str) -> None:
     (directory / name).unlink()
     (directory / name).write_bytes(b"not what it should be")
@@ -384,13 +402,16 @@ def test_a_damaged_file_is_a_model_error_that_names_the_directory(directory: Pat
     assert str(directory) in caught.value.message
 
 
-@pytest.mark.parametrize("name", [kokoro.MODEL_FILE, "vocab.json", "voices"])
-def test_a_missing_file_is_a_model_error_that_names_it(directory: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("kokoro.onnx", "no .onnx file"), ("vocab.json", "vocab.json"), ("voices", "voices/af_heart.bin")],
+)
+def test_a_missing_file_is_a_model_error_that_names_it(directory: Path, name: str, said: str) -> None:
     if name == "voices":
         shutil.rmtree(directory / name)
     else:
         (directory / name).unlink()
-    with pytest.raises(ModelError, match=re.escape(name)):
+    with pytest.raises(ModelError, match=re.escape(said)):
         KokoroVoice(directory, threads=1)
 
 

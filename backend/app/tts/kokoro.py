@@ -25,7 +25,6 @@ from app.tts.cutting import cut, pieces, trimmed
 
 RATE_HZ = 24_000
 LANGUAGE = "en"
-MODEL_FILE = "kokoro-82m-int8.onnx"
 STYLE_ROWS, STYLE_WIDTH = 510, 256
 MAX_TOKENS = 150
 """Tokens (phonemes and marks) of one run. The model takes 510, but a run cannot be stopped, and its memory (some
@@ -58,9 +57,9 @@ VOICES = tuple(
 class KokoroVoice:
     """Implements TextToSpeech at 24 kHz, English only.
 
-    `directory` holds the model, `vocab.json` and `voices/*.bin` (float32 [510, 1, 256]). A run computes on `threads`
-    threads; runs take turns in the one thread of `worker` (its own if None, else the caller closes it). Loading blocks;
-    raises ModelError when a file is missing or is not what it should be.
+    `directory` holds the model (`*.onnx`), `vocab.json` and `voices/*.bin` (float32 [510, 1, 256]). A run computes on
+    `threads` threads; runs take turns in the one thread of `worker` (its own if None, else the caller closes it).
+    Loading blocks; raises ModelError when a file is missing or is not what it should be.
     """
 
     def __init__(self, directory: Path, *, threads: int, worker: Worker | None = None) -> None:
@@ -194,6 +193,9 @@ def _vocabulary(directory: Path) -> dict[str, int]:
 
 
 def _session(directory: Path, threads: int) -> Any:
+    models = sorted(directory.glob("*.onnx"))
+    if not models:
+        raise FileNotFoundError("there is no .onnx file in it.")
     import onnxruntime  # noqa: PLC0415 (a large library: the names of the voices are wanted without it)
 
     options = onnxruntime.SessionOptions()
@@ -201,7 +203,7 @@ def _session(directory: Path, threads: int) -> Any:
     options.log_severity_level = 3
     # threads that wait for the next operator asleep: as fast, and a fifth less of the processors that others need
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(str(directory / MODEL_FILE), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(str(models[0]), options, providers=["CPUExecutionProvider"])
 
 
 def _failed(what: str, error: Exception) -> ProviderError:
