@@ -31,7 +31,12 @@ def fields(service: OpenAiService, number: int = -1) -> dict[str, Any]:
     ("model", "options", "refusals", "taken"),
     [
         ("gpt-5.4-mini", {}, 0, {"max_completion_tokens": 50, "reasoning_effort": "none"}),
-        ("gpt-5.4", {"temperature": 0.7}, 0, {"max_completion_tokens": 50, "temperature": 0.7, "reasoning_effort": "none"}),
+        (
+            "gpt-5.4",
+            {"temperature": 0.7},
+            0,
+            {"max_completion_tokens": 50, "temperature": 0.7, "reasoning_effort": "none"},
+        ),
         ("gpt-5.1", {"reasoning": "low"}, 0, {"max_completion_tokens": 2050, "reasoning_effort": "low"}),
         ("gpt-5-mini", {}, 1, {"max_completion_tokens": 50, "reasoning_effort": "minimal"}),
         ("gpt-5-mini", {"temperature": 0.7}, 2, {"max_completion_tokens": 50, "reasoning_effort": "minimal"}),

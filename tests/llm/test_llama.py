@@ -2,7 +2,6 @@
 
 import asyncio
 import itertools
-import string
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -14,8 +13,6 @@ from app.llm import llama
 from app.llm.base import Message
 from app.llm.llama import LlamaModel
 from event_loop import counted_turns
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 SYSTEM = Message("system", "You are a helpful voice assistant. Answer in one or two short, plain sentences.")
 STORY = [SYSTEM, Message("user", "Tell me a long story about a ship and its crew.")]
@@ -202,19 +199,6 @@ async def test_a_file_that_is_no_model_is_explained(tmp_path: Path) -> None:
     for path in (broken, tmp_path / "missing.gguf"):
         with pytest.raises(ModelError, match=path.name):
             LlamaModel(path, context_tokens=512, parallel=1)
-
-
-class _Counter(LlamaModel):
-    """Counts tokens; has no model."""
-
-    def __init__(self) -> None:
-        pass
-
-
-@given(st.text(string.ascii_letters + " ,.", max_size=80), st.text(string.ascii_letters + " ", max_size=80))
-@settings(max_examples=50)
-def test_longer_text_never_counts_less(one: str, more: str) -> None:
-    assert _Counter().count_tokens(f"{one} {more}") >= _Counter().count_tokens(one)
 
 
 @pytest.mark.parametrize(
