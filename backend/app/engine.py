@@ -9,6 +9,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import platformdirs
+
 from app.conversation.history import History
 from app.conversation.messages import Outlet
 from app.conversation.metronome import Metronome
@@ -21,15 +23,16 @@ from app.inference.location import resolve
 from app.inference.manifest import Role
 from app.inference.store import ModelStore
 from app.inference.worker import Worker
-from app.llm.base import LanguageModel
-from app.llm.scripted import ScriptedModel
-from app.stt.base import SpeechToText
-from app.stt.scripted import ScriptedRecognizer
-from app.tts import hibari, scripted
-from app.tts.base import TextToSpeech, Voice
+from app.providers import Provision
+from app.tts import embedded, scripted
+from app.tts.base import Voice
 from app.turn.base import TurnDetector
 from app.turn.smart_turn import SmartTurnDetector
 from app.turn.unasked import UnaskedTurnDetector
+from app.usage.account import Account
+from app.usage.day import Day
+from app.usage.meter import bind
+from app.usage.prices import Prices
 from app.vad.base import VoiceActivityDetector
 from app.vad.silero import SileroDetector
 
@@ -61,6 +64,9 @@ class Engine:
         self._paths = {name: self._find(name, value) for name, value in settings.needed_models.items()}
         self._multilingual = self._paths.get("stt_multilingual_model") or self._find_optional()
         self._check_choices()
+        self.prices = Prices(settings.prices)
+        self.day = Day(data_path(settings) / "usage.json", self.prices, limit_usd=settings.budget_per_day_usd)
+        self.provision = Provision(settings, self._paths, self._multilingual)
         self.closing = False
         """No conversation may begin any more."""
         self._understanding: Worker | None = None
@@ -90,31 +96,41 @@ class Engine:
         """Load the models, in threads, and prepare the fixed phrases. Raises what the loading raises."""
         self._warn_of_language()
         self._understanding = Worker("understanding", threads=max(1, (os.cpu_count() or 1) // COMPUTING_THREADS))
+        provision, provision.understanding = self.provision, self._understanding
+        await self.day.open()
+        bind(self.day, lambda: 0)
         try:
             vad, turn, stt, llm, tts = await asyncio.gather(
                 asyncio.to_thread(self._load_vad),
                 asyncio.to_thread(self._load_turn),
-                asyncio.to_thread(self._load_stt),
-                asyncio.to_thread(self._load_llm),
-                asyncio.to_thread(self._load_tts),
+                asyncio.to_thread(provision.stt),
+                asyncio.to_thread(provision.llm),
+                asyncio.to_thread(provision.tts),
             )
             phrases = Phrases(tts)
-            await phrases.keep(self.settings.apology, self.settings.voice)
-            if self.settings.greeting:
-                await self._prepare_greeting(phrases)
-            self._providers = Providers(vad, turn, stt, llm, tts, phrases)
+            self._providers = Providers(vad, turn, stt, llm, tts, phrases, provision.open_ahead)
+            for name in ("apology", "refusal", "greeting", *self._phrases_of_budgets):
+                await self._prepare(phrases, name)
+            await provision.find_voices()
         except Exception as error:
             self.problem = error.message if isinstance(error, AhoyError) else "The models could not be loaded."
             raise
         finally:
             self._loaded.set()
 
-    async def _prepare_greeting(self, phrases: Phrases) -> None:
-        """A greeting that cannot be spoken is still shown; that is no reason not to start."""
+    @property
+    def _phrases_of_budgets(self) -> tuple[str, ...]:
+        settings = self.settings
+        return ("budget_phrase",) if settings.budget_per_conversation_usd or settings.budget_per_day_usd else ()
+
+    async def _prepare(self, phrases: Phrases, name: str) -> None:
+        """A phrase that cannot be spoken is still shown; that is no reason not to start."""
+        text = getattr(self.settings, name)
         try:
-            await phrases.keep(self.settings.greeting, self.settings.voice)
+            if text:
+                await phrases.keep(text, self.settings.voice)
         except ProviderError as error:
-            log.warning("GREETING cannot be spoken: %s", error.message)
+            log.warning("%s cannot be spoken: %s", name.upper(), error.message)
 
     async def wait_until_ready(self) -> None:
         """Return when the engine is ready. Raises OverloadedError if it never will be."""
@@ -128,6 +144,8 @@ class Engine:
             return "The server is shutting down."
         if self._providers is None:
             return self.problem or "The models are still being loaded; try again in a moment."
+        if self.day.over:
+            return "What may be spent today is spent (BUDGET_PER_DAY_USD); come back tomorrow."
         if len(self.conversations) >= self.settings.max_conversations:
             return f"All {self.settings.max_conversations} lines are busy; try again in a moment."
         return ""
@@ -137,14 +155,34 @@ class Engine:
         """A conversation can begin now."""
         return not self.no_room_because
 
-    def open(self, name: str, options: Options, outlet: Outlet, *, history: History | None = None) -> Conversation:
-        """A new conversation, or one that goes on from a `history`; run it with `hold`. `name` stands for it in the
-        logs. Raises OverloadedError when there are too many already."""
+    def open(
+        self,
+        name: str,
+        options: Options,
+        outlet: Outlet,
+        *,
+        history: History | None = None,
+        account: Account | None = None,
+    ) -> Conversation:
+        """A new conversation, or one that goes on from a `history` and an `account`; run it with `hold`. `name` stands
+        for it in the logs. Raises OverloadedError when there are too many already."""
         if reason := self.no_room_because:
             raise OverloadedError(reason, code="server_full" if self._providers else None)
-        conversation = Conversation(name, self.providers, options, outlet, self.metronome, history=history)
+        account = account or self._new_account()
+        conversation = Conversation(
+            name, self.providers, options, outlet, self.metronome, account=account, history=history
+        )
         self.conversations.add(conversation)
         return conversation
+
+    def _new_account(self) -> Account:
+        settings = self.settings
+        return Account(
+            self.prices,
+            self.day,
+            limit_usd=settings.budget_per_conversation_usd,
+            speculation_usd=settings.speculation_budget_usd,
+        )
 
     async def hold(self, conversation: Conversation) -> str:
         """Run a conversation that `open` gave, to its end; returns why it ended."""
@@ -162,6 +200,8 @@ class Engine:
         if providers:
             for provider in (providers.vad, providers.turn, providers.stt, providers.llm, providers.tts):
                 await provider.close()
+        await self.provision.close()
+        await self.day.close()
         if self._understanding:
             self._understanding.close()
             await asyncio.to_thread(self._understanding.join)
@@ -177,7 +217,7 @@ class Engine:
 
     def _find_optional(self) -> Path | None:
         """The multilingual recogniser is used when it happens to be there."""
-        if self.settings.stt_provider != "embedded":
+        if not self.settings.uses("stt", "embedded"):
             return None
         try:
             return self._find("stt_multilingual_model", self.settings.stt_multilingual_model)
@@ -185,14 +225,18 @@ class Engine:
             return None
 
     @property
-    def _voices(self) -> Sequence[Voice]:
-        return scripted.VOICES if self.settings.tts_provider == "scripted" else hibari.VOICES
+    def _local_voices(self) -> Sequence[Voice]:
+        """The voices of the settings if no service speaks; a service's own are not known yet."""
+        names = {choice.name for choice in self.settings.chain("tts")}
+        if not names <= {"embedded", "scripted"}:
+            return ()
+        return scripted.VOICES if names == {"scripted"} else embedded.voices_of(self._paths.get("kokoro_model"))
 
     def _check_choices(self) -> None:
         """What the settings choose exists; found out now and not by the first who talks."""
         settings = self.settings
-        voices = [voice.id for voice in self._voices]
-        if settings.voice not in {None, *voices}:
+        voices = [voice.id for voice in self._local_voices]
+        if voices and settings.voice not in {None, *voices}:
             raise SettingsError(f"VOICE: there is no voice '{settings.voice}'; example: VOICE={voices[0]}")
         recogniser = self._paths.get("stt_multilingual_model")
         if recogniser and settings.language != "auto":
@@ -201,10 +245,15 @@ class Engine:
                 raise SettingsError(f"LANGUAGE: '{settings.language}' is not recognised; example: LANGUAGE=de")
 
     def _warn_of_language(self) -> None:
-        spoken = {voice.language for voice in self._voices}
+        spoken = {voice.language for voice in self._local_voices}
         language = self.settings.language
-        if language not in {"auto", *spoken}:
-            log.warning("LANGUAGE=%s is understood, but the voice speaks %s only", language, ", ".join(spoken))
+        if spoken and language not in {"auto", *spoken}:
+            log.warning(
+                "LANGUAGE=%s is understood, but the embedded voice speaks %s only: it reads other languages with its own "
+                "accent. TTS_PROVIDER names a service that speaks them",
+                language,
+                ", ".join(spoken),
+            )
 
     def _load_vad(self) -> VoiceActivityDetector:
         return SileroDetector(self._paths["vad_model"])
@@ -214,34 +263,10 @@ class Engine:
             return UnaskedTurnDetector()
         return SmartTurnDetector(self._paths["turn_model"], worker=self._understanding)
 
-    def _load_stt(self) -> SpeechToText:
-        if self.settings.stt_provider == "scripted":
-            return ScriptedRecognizer(self.settings.scripted_stt_ms)
-        from app.stt.embedded_whisper import WhisperRecognizer  # noqa: PLC0415 (loads a large library, only if it is used)
 
-        return WhisperRecognizer(self._paths.get("stt_model"), self._multilingual, worker=self._understanding)
-
-    def _load_llm(self) -> LanguageModel:
-        settings = self.settings
-        if settings.llm_provider == "scripted":
-            return ScriptedModel(
-                first_token_ms=settings.scripted_first_token_ms,
-                token_ms=settings.scripted_token_ms,
-                tokens=settings.scripted_tokens,
-            )
-        from app.llm.llama import LlamaModel  # noqa: PLC0415 (loads a large library, only if it is used)
-
-        return LlamaModel(
-            self._paths["llm_model"], context_tokens=settings.llm_context_tokens, parallel=settings.llm_parallel
-        )
-
-    def _load_tts(self) -> TextToSpeech:
-        settings = self.settings
-        if settings.tts_provider == "scripted":
-            return scripted.ScriptedVoice(
-                first_audio_ms=settings.scripted_first_audio_ms, audio_ms=settings.scripted_audio_ms
-            )
-        return hibari.HibariVoice()
+def data_path(settings: Settings) -> Path:
+    """Where the server keeps what it writes."""
+    return Path(settings.data_dir).expanduser() if settings.data_dir else platformdirs.user_data_path("ahoy")
 
 
 _ROLES: dict[str, Role] = {
@@ -250,4 +275,5 @@ _ROLES: dict[str, Role] = {
     "stt_model": "stt",
     "stt_multilingual_model": "stt",
     "llm_model": "llm",
+    "kokoro_model": "tts",
 }

@@ -36,6 +36,7 @@ globalThis.Ahoy ??= {};
       else if (type === "transcript.final") this.user(message, { final: true });
       else if (type === "turn.reopened") this.reopen(message);
       else if (type === "reply.text") this.grow(message);
+      else if (type === "reply.rewritten") this.rewrite(message);
       else if (type === "reply.done") this.close(message);
       if (this.following) this.followSoon();
     }
@@ -68,6 +69,11 @@ globalThis.Ahoy ??= {};
       const line = this.line(`reply ${reply}`, "assistant", "Ahoy");
       line.text.append(text);
       line.item.classList.add("growing");
+    }
+
+    /** What was shown beyond this broke off and will not be said: something else follows. */
+    rewrite({ reply, text }) {
+      this.line(`reply ${reply}`, "assistant", "Ahoy").text.textContent = text;
     }
 
     close({ turn, reply, text, heard, interrupted }) {

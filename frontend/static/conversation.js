@@ -2,8 +2,8 @@
  * The conversation as the page sees it: brings line, microphone and speaker together and keeps the state to be shown.
  *
  * No DOM here. What there is to show goes to `on`: `state(state)`, `level(0..1)` of the user, `caption(kind, message)`,
- * `latency(message)`, `offer(ready)`, `notice(key)` with a key of words.notices or null to take it back, and
- * `problem(error message)`.
+ * `latency(message)`, `usage(message)` or null when a conversation begins, `offer(ready)`, `notice(key)` with a key of
+ * words.notices or null to take it back, and `problem(error message)`.
  */
 "use strict";
 globalThis.Ahoy ??= {};
@@ -215,7 +215,10 @@ globalThis.Ahoy ??= {};
     message(message) {
       const show = () => this.on.caption(message.type, message);
       const does = {
-        started: show,
+        started: () => {
+          show();
+          this.on.usage(null);
+        },
         "speech.started": () => this.set({ activity: "hearing" }),
         "speech.stopped": () => this.paused(),
         "transcript.partial": show,
@@ -229,6 +232,7 @@ globalThis.Ahoy ??= {};
           this.set({ activity: "hearing" });
         },
         "reply.text": show,
+        "reply.rewritten": show,
         "reply.done": () => {
           show();
           if (!this.sounding && this.state.activity !== "hearing") this.set({ activity: "listening" });
@@ -239,6 +243,7 @@ globalThis.Ahoy ??= {};
         "audio.resume": () => this.speaker?.resume(),
         clear: () => this.speaker?.clear(),
         latency: () => message.turn > 0 && this.on.latency(message), // a greeting answers nobody
+        usage: () => this.on.usage(message),
         error: () => this.on.problem(message),
       }[message.type];
       does?.();

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 from app.core.config import ENV_FILES, REPOSITORY, Settings, load_settings, unknown_variables
 from app.core.errors import SettingsError
+from app.core.setting_values import ProviderChoice
 from pydantic import ValidationError
+
+EMBEDDED_BELLA = ProviderChoice("embedded", None, "af_bella")
 
 
 def env_file(directory: Path, *lines: str, name: str = ".env") -> Path:
@@ -27,13 +30,38 @@ def test_with_nothing_set_the_assistant_is_private_embedded_and_needs_no_account
     assert (settings.host, settings.port) == ("127.0.0.1", 8000)
     assert (settings.ws_path, settings.voice_webhook_path) == ("/ws", "/voice")
     assert settings.system_prompt == "You are a helpful voice assistant"
-    assert (settings.stt_provider, settings.llm_provider, settings.tts_provider) == ("embedded",) * 3
+    assert [settings.chain(work) for work in ("stt", "llm", "tts")] == [(ProviderChoice("embedded"),)] * 3
     assert (settings.language, settings.voice) == ("en", None)
     assert (settings.preroll_ms, settings.buffer_limit_s) == (300, 30.0)
     assert settings.allowed_origins == ()
     accounts = (settings.openai_api_key, settings.twilio_account_sid, settings.twilio_auth_token)
     assert accounts == (None, None, None)
     assert settings.twilio_phone_number is settings.public_base_url is settings.twilio_ws_url is None
+
+
+def test_with_a_key_of_openai_it_does_the_work_and_the_embedded_models_take_over() -> None:
+    settings = load_settings(env_files=(), openai_api_key="sk-fictional")
+    assert [settings.chain(work) for work in ("stt", "llm", "tts")] == [
+        (ProviderChoice("openai"), ProviderChoice("embedded"))
+    ] * 3
+
+
+def test_who_does_the_work_has_a_model_and_a_voice_of_its_own() -> None:
+    settings = load_settings(
+        env_files=(),
+        services="box=http://127.0.0.1:8001/v1",
+        service_keys="box=fictional",
+        llm_provider="box:org/model:3b",
+        tts_provider="box:some-voice-model@af_heart+bella,embedded@am_adam",
+    )
+    assert settings.chain("llm") == (ProviderChoice("box", "org/model:3b"),)
+    assert settings.chain("tts") == (
+        ProviderChoice("box", "some-voice-model", "af_heart+bella"),
+        ProviderChoice("embedded", None, "am_adam"),
+    )
+    assert settings.needed_models["kokoro_model"] == "kokoro", "the voice of the embedded one is Kokoro's"
+    assert "llm_model" not in settings.needed_models
+    assert "fictional" not in repr(settings)
 
 
 def test_the_environment_wins_over_the_file_and_code_over_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +125,10 @@ def test_a_line_of_the_file_means_what_it_seems_to(tmp_path: Path, line: str, fi
         ("SPECULATION", "0", False),
         ("SPECULATION", "TRUE", True),
         ("LOG_LEVEL", "INFO", "info"),
-        ("STT_PROVIDER", "Scripted", "scripted"),
+        ("STT_PROVIDER", "Scripted", (ProviderChoice("scripted"),)),
+        ("TTS_PROVIDER", "Embedded@af_bella, scripted", (EMBEDDED_BELLA, ProviderChoice("scripted"))),
+        ("SERVICES", "Ollama = http://127.0.0.1:11434/v1/", (("ollama", "http://127.0.0.1:11434/v1"),)),
+        ("PRICES", "org/model:8b:input=0.1, b:minute=2", (("org/model:8b", "input", 0.1), ("b", "minute", 2.0))),
         ("LANGUAGE", "DE", "de"),
         ("LANGUAGE", "auto", "auto"),
         ("TWILIO_PHONE_NUMBER", "+1 (500) 555-0006", "+15005550006"),

@@ -47,7 +47,32 @@ def problems(*, env_files: tuple[Path, ...] = (), **values: object) -> list[str]
         ("PROVIDER_TIMEOUT_S", "0", "'0' is not a number above 0 and up to 600"),
         ("SPECULATION", "maybe", "'maybe' is not true or false"),
         ("LOG_LEVEL", "loud", "'loud' is not one of debug, info, warning, error"),
-        ("STT_PROVIDER", "magic", "'magic' is not one of embedded, scripted"),
+        (
+            "STT_PROVIDER",
+            "embedded, two words",
+            "'embedded, two words' has an entry, 'two words', that is not NAME, NAME:MODEL or NAME:MODEL@VOICE",
+        ),
+        ("LLM_TEMPERATURE", "hot", "'hot' is not a number from 0 to 2"),
+        ("SERVICES", "groq", "'groq' has an entry that is not NAME=ADDRESS"),
+        (
+            "SERVICES",
+            "groq=example.com",
+            "'groq=example.com' has an address for 'groq' that does not begin with https:// or http://",
+        ),
+        ("SERVICES", "openai=http://a", "'openai=http://a' has an entry for 'openai', which has a meaning of its own"),
+        ("SERVICE_KEYS", "secret", "the value has an entry that is not NAME=KEY"),
+        (
+            "PRICES",
+            "gpt:input",
+            "'gpt:input' has an entry, 'gpt:input', that is not MODEL:UNIT=USD "
+            "with a unit of input, cached, output, minute, characters",
+        ),
+        (
+            "PRICES",
+            "gpt:hour=1",
+            "'gpt:hour=1' has an entry, 'gpt:hour=1', that is not MODEL:UNIT=USD "
+            "with a unit of input, cached, output, minute, characters",
+        ),
         ("LANGUAGE", "english", "'english' is neither a language code of two or three letters nor auto"),
         ("LANGUAGE", "pt-BR", "'pt-BR' has a region ('pt' is enough)"),
         ("HOST", "256.1.1.1", "'256.1.1.1' is not an IP address"),
@@ -174,6 +199,25 @@ def test_all_problems_are_named_at_once_also_those_between_variables(tmp_path: P
     assert "'louder'" in lines[2], "the environment wins over the file, here too"
 
 
+def test_a_provider_that_nobody_knows_or_that_lacks_something_is_said() -> None:
+    assert problems(STT_PROVIDER="magic", OPENAI_API_KEY="sk-x") == [
+        "STT_PROVIDER: 'magic' is neither embedded nor openai, nor a service of SERVICES; "
+        "example: SERVICES=magic=http://127.0.0.1:8001/v1"
+    ]
+    assert problems(LLM_PROVIDER="openai,embedded") == [
+        "LLM_PROVIDER: openai needs a key; example: OPENAI_API_KEY=sk-..."
+    ]
+    assert problems(LLM_PROVIDER="openai", OPENAI_BASE_URL="http://127.0.0.1:1234/v1") == [], (
+        "not every server has keys"
+    )
+    assert problems(TTS_PROVIDER="box", SERVICES="box=http://127.0.0.1:8001/v1") == [
+        "TTS_PROVIDER: 'box' needs a model; example: TTS_PROVIDER=box:MODEL"
+    ]
+    assert problems(SERVICE_KEYS="groq=fictional") == [
+        "SERVICE_KEYS: 'groq' is no service of SERVICES (the key of OpenAI is OPENAI_API_KEY)"
+    ]
+
+
 def test_a_value_that_is_wrong_by_itself_is_not_compared_with_others() -> None:
     (line,) = problems(ENDPOINTING_MIN_MS="soon", ENDPOINTING_MAX_MS=200)
     assert line.startswith("ENDPOINTING_MIN_MS: 'soon'")
@@ -183,6 +227,8 @@ def test_a_value_that_is_wrong_by_itself_is_not_compared_with_others() -> None:
 def test_every_example_is_a_value_that_works(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     example = (Settings.model_fields[name.lower()].examples or [None])[0]
     assert example, "a setting without an example cannot be explained"
+    for leant_on in ("OPENAI_API_KEY", "SERVICES"):  # examples of providers name them
+        monkeypatch.setenv(leant_on, Settings.model_fields[leant_on.lower()].examples[0])  # type: ignore[index]
     monkeypatch.setenv(name, example)
     load_settings(env_files=())
 

@@ -24,6 +24,8 @@ from app.llm.base import Message
 from app.stt.base import Transcript
 from app.tts.base import Voice
 from app.tts.scripted import ScriptedVoice
+from app.usage.account import Account
+from app.usage.prices import Prices
 from app.vad.base import WINDOW_MS
 from app.websocket import wire
 from wire_schema import BYTES_PER_MS, BrokenProtocolError, Judge
@@ -92,6 +94,15 @@ class ToldRecognizer:
     failure: Exception | None = None
     given: list[np.ndarray] = field(default_factory=list)
     running: int = 0
+    listener: "ToldListener | None" = None
+    """Who listens along, if anybody does."""
+
+    def listen(
+        self, rate_hz: int, *, language: str | None = None, on_partial: Callable[[str], None]
+    ) -> "ToldListener | None":
+        if self.listener:
+            self.listener.on_partial = on_partial
+        return self.listener
 
     async def transcribe(self, audio: np.ndarray, *, language: str | None = None, partial: bool = False) -> Transcript:
         self.running += 1
@@ -107,6 +118,37 @@ class ToldRecognizer:
         return Transcript(self.words.pop(0) if len(self.words) > 1 else self.words[0])
 
     async def close(self) -> None: ...
+
+
+@dataclass
+class ToldListener:
+    """Listens along and understands what it was told; keeps the audio of each utterance as it was finished."""
+
+    words: list[str] = field(default_factory=lambda: ["tell me more"])
+    delay_s: float = 0.05
+    failure: Exception | None = None
+    given: list[np.ndarray] = field(default_factory=list)
+    utterances: int = 0
+    closed: bool = False
+    on_partial: Callable[[str], None] = lambda _: None
+    _heard: list[np.ndarray] = field(default_factory=list)
+
+    def begin(self) -> None:
+        self.utterances += 1
+        self._heard = []
+
+    def hear(self, samples: np.ndarray) -> None:
+        self._heard.append(samples)
+
+    async def finish(self) -> Transcript:
+        self.given.append(np.concatenate(self._heard))
+        await asyncio.sleep(self.delay_s)
+        if self.failure:
+            raise self.failure
+        return Transcript(self.words.pop(0) if len(self.words) > 1 else self.words[0])
+
+    async def close(self) -> None:
+        self.closed = True
 
 
 @dataclass
@@ -244,6 +286,8 @@ class Stage:
         loop = asyncio.get_running_loop()
         self.typed_first = typed_first
         self.history = history
+        self.account: Account | None = None
+        """What it may cost; set before the conversation begins."""
         self.now_s: Callable[[], float] = loop.time
         self.vad = LoudnessDetector()
         self.turn = ToldTurnDetector()
@@ -280,7 +324,15 @@ class Stage:
     async def __aenter__(self) -> "Stage":
         await self.phrases.audio(self.options.apology, None)
         providers = Providers(self.vad, self.turn, self.stt, self.llm, self.tts, self.phrases)
-        self.conversation = Conversation("stage", providers, self.options, self, self.metronome, history=self.history)
+        self.conversation = Conversation(
+            "stage",
+            providers,
+            self.options,
+            self,
+            self.metronome,
+            account=self.account or Account(Prices(()), None),
+            history=self.history,
+        )
         self.conversation.type(self.typed_first)
         self._running = asyncio.create_task(self.conversation.run())
         await asyncio.sleep(0)

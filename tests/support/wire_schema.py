@@ -171,6 +171,11 @@ class Judge:
     def _reply_text(self, message: Mapping[str, Any]) -> None:
         self._reply(message).text += message["text"]
 
+    def _reply_rewritten(self, message: Mapping[str, Any]) -> None:
+        reply = self._reply(message)
+        self._rule(reply.text.startswith(message["text"]), "reply.rewritten is no beginning of what was sent")
+        reply.text = message["text"]
+
     def _audio_start(self, message: Mapping[str, Any]) -> None:
         reply = self._reply(message)
         before = self.replies.get(self._playing)

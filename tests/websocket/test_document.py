@@ -143,6 +143,7 @@ SAMPLES: list[msg.Message] = [
     msg.TranscriptShown(1, "all of it", True),
     msg.TurnReopened(1),
     msg.ReplyText(0, 1, "Ahoy!"),
+    msg.ReplyRewritten(1, 2, "Well,"),
     msg.ReplyDone(1, 2, "Well, yes.", "Well,", True),
     msg.AudioStarted(1, 2),
     msg.AudioEnded(2, 1500.04),

@@ -4,21 +4,26 @@ Errors are one red line on standard error and exit code 1. On a terminal each do
 log, a container build) there is one line for each finished file.
 """
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from app.core.config import load_settings
+from app.checkup import Finding, check
+from app.core.config import Settings, load_settings
 from app.core.errors import AhoyError
-from app.inference.console import models_of_settings, pull_with_progress
+from app.engine import Engine
+from app.inference.console import fetch_missing, models_of_settings, pull_with_progress
 from app.inference.disk import human_size
 from app.inference.store import ModelStore
+from app.providers import WORK
 
-FOR_TESTS = ("test-speech", "whisper-base")
+FOR_TESTS = ("test-speech", "whisper-base", "kokoro")
 """What the tests and benchmarks need besides."""
 
 models_app = typer.Typer(help="See, fetch and check the model files.", no_args_is_help=True)
@@ -79,6 +84,33 @@ def verify_models(names: _Names = None) -> None:
                 typer.echo(f"{name}: all hashes are right")
     if not sound:
         raise typer.Exit(1)
+
+
+@models_app.command("check")
+def check_models() -> None:
+    """Try everybody who may do the work, embedded models and services: does it work, how soon, and what is wrong."""
+    with clean_errors():
+        findings = asyncio.run(_check(load_settings()))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("", "for", "provider", "model", "first", "what happened"):
+        table.add_column(heading, justify="right" if heading == "first" else "left", no_wrap=heading != "what happened")
+    for one in findings:
+        first = "" if one.first_ms is None else f"{one.first_ms:.0f} ms"
+        state = "[green]works[/]" if one.works else "[red]fails[/]"
+        table.add_row(state, WORK[one.capability], one.provider, one.model, first, escape(one.words))
+    Console().print(table)
+    if not all(one.works for one in findings):
+        raise typer.Exit(1)
+
+
+async def _check(settings: Settings) -> list[Finding]:
+    fetch_missing(settings)
+    engine = Engine(settings)
+    try:
+        await engine.start()
+        return await check(engine)
+    finally:
+        await engine.close()
 
 
 def _state(store: ModelStore, name: str) -> str:

@@ -34,7 +34,8 @@ log = logging.getLogger(__name__)
 
 
 class Ear:
-    """Hears one audio stream. `on_event` gets the speech events, `on_time` is called when the audio clock has moved."""
+    """Hears one audio stream. `on_event` gets the speech events, `on_audio` all audio as it is looked at, silence for
+    what did not come; `on_time` is called when the audio clock has moved."""
 
     def __init__(
         self,
@@ -46,6 +47,7 @@ class Ear:
         timeout_s: float,
         now_s: Callable[[], float],
         crowded: Callable[[], bool] = lambda: False,
+        on_audio: Callable[[NDArray[np.int16]], None] = lambda _: None,
         on_event: Callable[[Event], None],
         on_time: Callable[[], None],
     ) -> None:
@@ -63,6 +65,7 @@ class Ear:
         """When the voice detector was asked what it has not answered yet."""
         self._now_s = now_s
         self._crowded = crowded
+        self._on_audio = on_audio
         self._on_event = on_event
         self._on_time = on_time
         self._inbox: deque[NDArray[np.int16] | int] = deque()
@@ -186,6 +189,7 @@ class Ear:
         if self._closed:
             return
         self.buffer.append(samples)
+        self._on_audio(samples)
         self._fed += len(samples)
         self._asked_s = self._now_s()
         try:
@@ -212,7 +216,9 @@ class Ear:
         for window, start in enumerate(range(0, samples, self._window), 1):
             if self._closed:
                 return
-            self.buffer.append(np.zeros(min(self._window, samples - start), np.int16))
+            silence = np.zeros(min(self._window, samples - start), np.int16)
+            self.buffer.append(silence)
+            self._on_audio(silence)
             self._step(0.0, self.clock_ms)
             self._after()
             if window % YIELD_WINDOWS == 0:

@@ -44,6 +44,15 @@ class ReplyText:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplyRewritten:
+    """The text of a reply so far is this: what was shown beyond it broke off, and will not be said."""
+
+    turn: int
+    reply: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class ReplyDone:
     """Nothing more of this reply follows. `heard` is the part of `text` that was heard."""
 
@@ -127,6 +136,7 @@ Message = (
     | TranscriptShown
     | TurnReopened
     | ReplyText
+    | ReplyRewritten
     | ReplyDone
     | AudioStarted
     | AudioReached

@@ -5,6 +5,7 @@ There is one reply at a time. Nothing of it is shown before it is committed, not
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from app.conversation.history import History
 from app.conversation.latency import TurnClock, turn_latency
 from app.conversation.metronome import Metronome
 from app.conversation.options import Options, Providers
+from app.conversation.patience import Deadline
 from app.conversation.reply import Reply
 from app.llm.base import Message
 
@@ -48,6 +50,8 @@ class Mouth:
         self._spawn = spawn
         self._on_event = on_event
         self._on_failure = on_failure
+        self.language: str | None = options.language
+        """ISO 639-1 code of what the replies are in; None when it is not known."""
         self._reply: Reply | None = None
 
     @property
@@ -55,10 +59,13 @@ class Mouth:
         """The task that makes a reply, while it waits for audio to be heard before it makes more."""
         return self._reply.task if self._reply and not self._reply.playout.has_room.is_set() else None
 
-    def answer(self, number: int, turn: int, context: Sequence[Message], *, speculative: bool) -> None:
-        """Begin to make the answer to `context`."""
+    def answer(
+        self, number: int, turn: int, context: Sequence[Message], *, speculative: bool, deadline: Deadline
+    ) -> None:
+        """Begin to make the answer to `context`, to be heard by `deadline`."""
         reply = self._begin(number, turn, speculative=speculative)
-        reply.task = self._spawn(self._make, reply, reply.answer, context)
+        answer = partial(reply.answer, language=self.language, deadline=deadline)
+        reply.task = self._spawn(self._make, reply, answer, context)
 
     def say(self, number: int, turn: int, text: str) -> None:
         """Begin to make a reply of fixed words."""
@@ -131,6 +138,7 @@ class Mouth:
             speculative=speculative,
             work_s=self._metronome.work_s,
             on_text=lambda text: self._show_text(reply, text),
+            on_rewritten=lambda: self._show_rewritten(reply),
             on_wish=lambda reason: self._on_event(ReplyEndsIt(self._clock_ms(), number, reason)),
             on_ready=lambda: self._on_event(ReplyReady(self._clock_ms(), number)),
         )
@@ -144,6 +152,10 @@ class Mouth:
             if reply is self._reply:  # what was given up may end as it likes
                 self._on_failure(error)
                 self._on_event(ReplyFailed(self._clock_ms(), reply.number))
+
+    def _show_rewritten(self, reply: Reply) -> None:
+        if reply.committed and reply is self._reply:
+            self._tell(msg.ReplyRewritten(reply.turn, reply.number, reply.text))
 
     def _show_text(self, reply: Reply, text: str) -> None:
         if text and reply.committed and reply is self._reply:

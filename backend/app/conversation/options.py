@@ -1,9 +1,11 @@
 """What one conversation works with and how it behaves."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Self
 
 from app.conversation.endpointing import Endpointing
+from app.conversation.languages import LANGUAGES
 from app.conversation.parting import GOODBYE, HANG_UP_MARK, TRANSFER, TRANSFER_MARK, Parting
 from app.conversation.phrases import Phrases
 from app.conversation.playout import REPORT_LAG_MS
@@ -26,6 +28,8 @@ class Providers:
     llm: LanguageModel
     tts: TextToSpeech
     phrases: Phrases
+    open_ahead: Callable[[], None] = lambda: None
+    """Have connections ready to all services: they will be asked soon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,12 @@ class Options:
     history_limit_tokens: int
     reply_max_tokens: int
     provider_timeout_s: float
+    turn_deadline_s: float = 12.0
+    """How long a turn's answer may take; see `patience.py` for the shares of its stages."""
+    refusal: str = "I am sorry, I cannot talk about that."
+    """Said when the rules of a service do not allow an answer."""
+    budget_phrase: str = "I am afraid we have to stop here for today. Goodbye!"
+    """Last words of a conversation whose budget is used up."""
     reply_max_characters: int = 0
     """A reply is cut at the end of a sentence before this, and shown piece by piece; 0 to show it as it comes."""
     obeys_marks: bool = False
@@ -85,7 +95,7 @@ class Options:
                 partial_ms=settings.partial_transcript_ms,
                 speculation=settings.speculation,
             ),
-            system_prompt=f"{settings.system_prompt}\n{settings.reply_style}",
+            system_prompt="\n".join((settings.system_prompt, settings.reply_style, *_in_language(language))),
             greeting=settings.greeting if greeting else "",
             apology=settings.apology,
             language=None if language == "auto" else language,
@@ -98,6 +108,9 @@ class Options:
             history_limit_tokens=settings.history_limit_tokens,
             reply_max_tokens=settings.reply_max_tokens,
             provider_timeout_s=settings.provider_timeout_s,
+            turn_deadline_s=settings.turn_deadline_s,
+            refusal=settings.refusal,
+            budget_phrase=settings.budget_phrase,
         )
 
     @classmethod
@@ -127,6 +140,13 @@ class Options:
 
 
 _UNLIMITED = 1_000_000
+
+
+def _in_language(language: str) -> tuple[str, ...]:
+    """What the model is told about the language of its answers; English needs no word."""
+    if language == "auto":
+        return ("Answer in the language that the user speaks.",)
+    return () if language == "en" else (f"Answer in {LANGUAGES.get(language, f'the language {language!r}')}.",)
 
 
 def _endpointing(settings: Settings) -> Endpointing:

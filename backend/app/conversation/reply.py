@@ -17,9 +17,9 @@ from app.conversation.brevity import Brevity
 from app.conversation.chunker import SpeechChunker, speakable
 from app.conversation.latency import ReplyClock
 from app.conversation.options import Options, Providers, Transport
-from app.conversation.patience import within
+from app.conversation.patience import FIRST_AUDIO, FIRST_TOKEN, NO_DEADLINE, Deadline, within
 from app.conversation.playout import Playout
-from app.core.errors import ProviderError
+from app.core.errors import BrokenOffError, ProviderError
 from app.llm.base import Message
 
 CONVERTED_AT_ONCE = 6000
@@ -33,7 +33,7 @@ T = TypeVar("T", str, NDArray[np.int16])
 class Reply:
     """One reply and how far it has come.
 
-    `on_text` is called with each new piece of text, `on_ready` once, when there is audio to play, `on_wish` with the
+    `on_text` is called with each new piece of text, `on_rewritten` when its text became shorter, `on_ready` once, when there is audio to play, `on_wish` with the
     reason when the model wants to end the conversation with it; `work_s` is the clock that its making is timed by.
     """
 
@@ -46,6 +46,7 @@ class Reply:
         speculative: bool = False,
         work_s: Callable[[], float],
         on_text: Callable[[str], None],
+        on_rewritten: Callable[[], None] = lambda: None,
         on_wish: Callable[[str], None] = lambda _: None,
         on_ready: Callable[[], None],
     ) -> None:
@@ -63,6 +64,7 @@ class Reply:
         self.task: asyncio.Task[None] | None = None
         self._work_s = work_s
         self._on_text = on_text
+        self._on_rewritten = on_rewritten
         self._on_wish = on_wish
         self._on_ready = on_ready
         self._ready = self._stopped = False
@@ -90,8 +92,16 @@ class Reply:
             self.playout.end_chunk()
         self.playout.finish()
 
-    async def answer(self, messages: Sequence[Message], providers: Providers, options: Options) -> None:
-        """Answer `messages`.
+    async def answer(
+        self,
+        messages: Sequence[Message],
+        providers: Providers,
+        options: Options,
+        *,
+        language: str | None = None,
+        deadline: Deadline = NO_DEADLINE,
+    ) -> None:
+        """Answer `messages`, in `language` (ISO 639-1) if it is known; `deadline` is when it should be heard.
 
         Raises ProviderError when the reply came to nothing, or broke off; what was ready by then can still be played.
         """
@@ -99,8 +109,8 @@ class Reply:
         failure: Exception | None = None
         try:
             async with asyncio.TaskGroup() as group:
-                generating = group.create_task(self._generate(messages, chunks, providers, options))
-                group.create_task(self._speak(chunks, providers, options))
+                generating = group.create_task(self._generate(messages, chunks, providers, options, deadline))
+                group.create_task(self._speak(chunks, providers, options, language, deadline))
             failure = generating.result()
         except ExceptionGroup as failures:
             failure = _first(failures)
@@ -111,24 +121,28 @@ class Reply:
             raise failure or ProviderError("The language model gave no words to say.")
 
     async def _generate(
-        self, messages: Sequence[Message], chunks: asyncio.Queue[str | None], providers: Providers, options: Options
+        self,
+        messages: Sequence[Message],
+        chunks: asyncio.Queue[str | None],
+        providers: Providers,
+        options: Options,
+        deadline: Deadline,
     ) -> Exception | None:
         """Returns what ended the text early, if anything did: what was there before can still be said."""
-        chunker = SpeechChunker()
         started = self._work_s()
         failure: Exception | None = None
-        begun = given = False
+        said = ""
         limit = options.reply_max_characters
         brevity = Brevity(limit, self._wish if options.obeys_marks else lambda _: None) if limit else None
 
         async def give(pieces: list[str]) -> None:
-            nonlocal given
+            nonlocal said
             for piece in pieces:
                 if brevity:
                     self._add_text(piece)
-                if not given:
+                if not said:
                     self.clock.llm_s = self._work_s() - started
-                given = True
+                said += piece
                 await chunks.put(piece)
 
         async def shorten(pieces: list[str]) -> None:
@@ -136,22 +150,33 @@ class Reply:
                 await give(brevity.pass_on(piece) if brevity else [piece])
 
         words = providers.llm.reply(messages, max_tokens=options.reply_max_tokens)
-        try:
-            async with aclosing(_each(words, options.provider_timeout_s, "language model")) as stream:
-                async for piece in stream:
-                    if self._stopped:  # a provider may have taken our cancellation for an end of its own
-                        return None
-                    text = piece if begun else piece.lstrip()
-                    begun = begun or bool(text)
-                    if not brevity:
-                        self._add_text(text)
-                    await shorten(chunker.push(text))
-                    if brevity and brevity.full:
-                        break
-        except Exception as error:
-            if self._stopped or not given:
-                raise
-            failure = error
+        first_s = min(options.provider_timeout_s, deadline.left_s(FIRST_TOKEN))
+        while True:
+            chunker, begun = SpeechChunker(), False
+            try:
+                async with aclosing(_each(words, first_s, options.provider_timeout_s, "language model")) as stream:
+                    async for piece in stream:
+                        if self._stopped:  # a provider may have taken our cancellation for an end of its own
+                            return None
+                        text = piece if begun else piece.lstrip()
+                        begun = begun or bool(text)
+                        if not brevity:
+                            self._add_text(text)
+                        await shorten(chunker.push(text))
+                        if brevity and brevity.full:
+                            break
+                break
+            except BrokenOffError as error:  # somebody else goes on where a sentence ended
+                if self._stopped:
+                    raise
+                if not brevity:
+                    self._take_text_back(said)
+                words = error.go_on(said)
+            except Exception as error:
+                if self._stopped or not said:
+                    raise
+                failure = error
+                break
         await shorten(chunker.flush())
         if brevity:
             await give(brevity.rest())
@@ -162,29 +187,61 @@ class Reply:
         self._wished = reason
         self._on_wish(reason)
 
-    async def _speak(self, chunks: asyncio.Queue[str | None], providers: Providers, options: Options) -> None:
+    async def _speak(
+        self,
+        chunks: asyncio.Queue[str | None],
+        providers: Providers,
+        options: Options,
+        language: str | None,
+        deadline: Deadline,
+    ) -> None:
         try:
             while (chunk := await chunks.get()) is not None and not self._stopped:
                 self.playout.begin_chunk(chunk)
                 if words := speakable(chunk):
-                    await self._speak_chunk(words, providers, options)
+                    speech = providers.tts.speak(words, voice=options.voice, language=language)
+                    await self._speak_chunk(chunk, words, speech, providers.tts.rate_hz, options, deadline)
                 self.playout.end_chunk()
         finally:
             self._stopped = True
 
-    async def _speak_chunk(self, words: str, providers: Providers, options: Options) -> None:
+    async def _speak_chunk(
+        self,
+        chunk: str,
+        words: str,
+        speech: AsyncGenerator[NDArray[np.int16], None],
+        rate_hz: int,
+        options: Options,
+        deadline: Deadline,
+    ) -> None:
         started = self._work_s()
-        converter = StreamConverter(providers.tts.rate_hz, self.playout.rate_hz)
-        speech = providers.tts.speak(words, voice=options.voice)
-        async with aclosing(_each(speech, options.provider_timeout_s, "speech synthesiser")) as stream:
-            async for samples in stream:
+        timeout_s = options.provider_timeout_s
+        first_s = timeout_s if self._ready else min(timeout_s, deadline.left_s(FIRST_AUDIO))
+        while True:
+            converter = StreamConverter(rate_hz, self.playout.rate_hz)
+            try:
+                async with aclosing(_each(speech, first_s, timeout_s, "speech synthesiser")) as stream:
+                    async for samples in stream:
+                        if self._stopped:
+                            return
+                        if not self._ready:
+                            self.clock.tts_s = self._work_s() - started
+                        self._add_audio(await converter.push(samples))
+                        await self.playout.has_room.wait()
+                break
+            except BrokenOffError as error:  # somebody else says it again
                 if self._stopped:
-                    return
-                if not self._ready:
-                    self.clock.tts_s = self._work_s() - started
-                self._add_audio(await converter.push(samples))
-                await self.playout.has_room.wait()
+                    raise
+                self.playout.take_back()
+                self.playout.begin_chunk(chunk)
+                speech = error.go_on(words)
         self._add_audio(await converter.flush())
+
+    def _take_text_back(self, said: str) -> None:
+        """What was not given to the voice will not be said: what comes instead follows `said`."""
+        if self.text != said:
+            self.text = said
+            self._on_rewritten()
 
     def _add_text(self, text: str) -> None:
         if text:
@@ -220,11 +277,13 @@ class StreamConverter:
         return np.zeros(0, np.int16) if self._resampler is None else self._resampler.flush()
 
 
-async def _each(stream: AsyncGenerator[T, None], timeout_s: float, who: str) -> AsyncGenerator[T, None]:
-    """The items of `stream` that hold anything; ProviderError when the next one takes longer than `timeout_s`."""
+async def _each(stream: AsyncGenerator[T, None], first_s: float, timeout_s: float, who: str) -> AsyncGenerator[T, None]:
+    """The items of `stream` that hold anything; ProviderError when the first one takes longer than `first_s`, or a
+    later one longer than `timeout_s`."""
     async with aclosing(stream):
-        while (item := await within(timeout_s, who, _next(stream))) is not None:
+        while (item := await within(first_s, who, _next(stream))) is not None:
             yield item
+            first_s = timeout_s
 
 
 async def _next(stream: AsyncGenerator[T, None]) -> T | None:

@@ -7,14 +7,11 @@ comes in through methods that never block, output goes out through an Outlet tha
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.audio.buffer import AudioBuffer
-from app.audio.resample import resample
 from app.conversation import actions as act
 from app.conversation import events as ev
 from app.conversation import messages as msg
@@ -25,13 +22,18 @@ from app.conversation.latency import TurnClock
 from app.conversation.metronome import Metronome
 from app.conversation.mouth import Mouth
 from app.conversation.options import Options, Providers
-from app.conversation.patience import within
+from app.conversation.patience import WORDS, Deadline, within
+from app.conversation.recording import Recording
+from app.conversation.tasks import Tasks
 from app.conversation.turn_state import State
 from app.conversation.turns import TurnTaking
+from app.conversation.words import Words
 from app.core.errors import AhoyError
+from app.usage.account import Account
+from app.usage.meter import bind
 
-MODELS_HZ = 16_000
-"""What recognition and the turn model take."""
+BUDGET = "budget"
+"""Reason of a conversation that ended because its budget, or the day's, was used up."""
 log = logging.getLogger(__name__)
 
 
@@ -47,9 +49,12 @@ class Conversation:
         outlet: msg.Outlet,
         metronome: Metronome,
         *,
+        account: Account,
         history: History | None = None,
     ) -> None:
         self.name = name
+        self.account = account
+        """What the conversation has cost."""
         self.reason = ""
         """Why the conversation ended."""
         self._providers = providers
@@ -58,12 +63,14 @@ class Conversation:
         self._metronome = metronome
         self._now_s = metronome.now_s
         self._turns = TurnTaking(options.rules)
+        self._tasks = Tasks(name, prepare=self._bind_account, on_defect=self._break_off)
         self.history = history or History(
             options.system_prompt,
             limit_tokens=options.history_limit_tokens,
             count_tokens=providers.llm.count_tokens,
         )
         self.history.begin()
+        account.begin()
         rate_hz = options.transport.rate_hz
         self._buffer = AudioBuffer(rate_hz, preroll_ms=options.preroll_ms, limit_ms=options.buffer_limit_s * 1000)
         self.ear = Ear(
@@ -76,6 +83,7 @@ class Conversation:
             crowded=lambda: metronome.crowded,
             on_event=self._dispatch,
             on_time=self._fire_timers,
+            on_audio=lambda samples: self._words.hear(samples),
         )
         self._mouth = Mouth(
             providers,
@@ -85,21 +93,20 @@ class Conversation:
             tell=self._tell,
             play=self._play,
             clock_ms=lambda: self.ear.clock_ms,
-            spawn=self._spawn,
+            spawn=self._tasks.spawn,
             on_event=self._dispatch,
-            on_failure=self._failed,
+            on_failure=self._reply_failed,
         )
+        self._words = Words(providers, options, on_partial=self._heard_partly)
         self._events: deque[ev.Event] = deque()
         self._dispatching = False
         self._timers: dict[ev.Timer, float] = {}
         self._over = asyncio.Event()
-        self._group: asyncio.TaskGroup | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
         self._pause_tasks: list[asyncio.Task[None]] = []
-        self._side_task: asyncio.Task[None] | None = None
         self._spoken = self._clock_from_now()
         self._covered_ms = 0.0
-        self._recorded: _Recorded | None = None
+        self._apology = options.apology
+        self._recorded: Recording | None = None
 
     # --- what comes in
 
@@ -112,7 +119,7 @@ class Conversation:
     def busy(self) -> bool:
         """Something is being worked on that will change the conversation without anyone saying anything."""
         resting = self._mouth.resting
-        return not self.ear.idle or any(task is not resting and not task.done() for task in self._tasks)
+        return not self.ear.idle or any(task is not resting and not task.done() for task in self._tasks.running)
 
     def hear(self, samples: NDArray[np.int16]) -> None:
         """Audio from the user: int16 mono [n] at the transport's rate. Ignored while muted."""
@@ -160,17 +167,19 @@ class Conversation:
         key = self._metronome.add(self._tick)
         try:
             async with asyncio.TaskGroup() as group:
-                self._group = group
+                self._tasks.open(group)
                 listening = group.create_task(self._listen())
                 try:
+                    self._tasks.spawn(self._open_words)
                     self._dispatch(ev.Started(self.ear.clock_ms, self._options.greeting))
                     await self._over.wait()
                 finally:
                     self.end("failed")
-                    for task in (listening, *self._tasks):
-                        task.cancel()
+                    listening.cancel()
+                    self._tasks.cancel()
         finally:
             self._metronome.remove(key)
+            await self._words.close()
         return self.reason
 
     async def _listen(self) -> None:
@@ -186,6 +195,7 @@ class Conversation:
         try:
             self.ear.tick()
             self._mouth.tick()
+            self._tell_usage()
         except Exception as error:
             self._break_off(error)
 
@@ -204,7 +214,7 @@ class Conversation:
         if self.reason:
             return
         self._events.append(event)
-        if self._dispatching or self._group is None:
+        if self._dispatching or not self._tasks.opened:
             return
         self._dispatching = True
         try:
@@ -224,22 +234,23 @@ class Conversation:
             case act.CancelTimer(timer):
                 self._timers.pop(timer, None)
             case act.BeginUtterance(onset_ms):
-                self._buffer.begin_utterance(onset_ms)
+                self._begin_utterance(onset_ms)
             case act.ForgetUtterance():
                 self._buffer.drop_utterance()
+                self._words.forget()
             case act.ShowSpeech(turn, speaking):
                 self._tell(msg.SpeechShown(turn, speaking, self.ear.clock_ms))
                 if speaking:
-                    self._side(self._warm, turn)
+                    self._tasks.side(self._warm, turn)
             case act.Transcribe(_, pause):
                 self._transcribe(pause)
             case act.ScorePause(_, pause):
                 same = self._recorded if self._covered_ms == self.ear.clock_ms else None
-                self._pause_tasks.append(self._spawn(self._score, pause, same or self._record()))
+                self._pause_tasks.append(self._tasks.spawn(self._score, pause, same or self._record()))
             case act.AbandonPause():
                 self._stop_pause()
             case act.TranscribePartial(turn, said):
-                self._side(self._transcribe_partial, turn, said)
+                self._tasks.side(self._transcribe_partial, turn, said)
             case act.ShowPartial(turn, text):
                 self._tell(msg.TranscriptShown(turn, text, final=False))
             case act.KeepPart(turn, text):
@@ -262,12 +273,11 @@ class Conversation:
     def _carry_out_reply(self, action: act.Action) -> None:
         match action:
             case act.StartReply(number, turn, text, speculative):
-                self._stop_side()
-                self._mouth.answer(number, turn, self.history.context(turn, text), speculative=speculative)
+                self._start_reply(number, turn, text, speculative=speculative)
             case act.Say(number, turn, text):
                 self._mouth.say(number, turn, text)
             case act.Apologise(number, turn):
-                self._mouth.say(number, turn, self._options.apology)
+                self._mouth.say(number, turn, self._apology)
             case act.CommitReply():
                 self._mouth.commit()
             case act.DiscardReply() | act.Stop():
@@ -282,22 +292,46 @@ class Conversation:
                 self._mouth.hold(False)
                 self._spoken.decided_s = self._now_s()  # until now the turn might have gone on
 
+    def _start_reply(self, number: int, turn: int, text: str, *, speculative: bool) -> None:
+        self._tasks.stop_side()
+        if self.account.over and not speculative:
+            self.announce(self._options.budget_phrase, then_end=BUDGET)
+            return
+        begun_s = self._spoken.last_voice_s if speculative else self._now_s() - self._spoken.stt_s
+        deadline = Deadline(begun_s, self._options.turn_deadline_s, self._now_s)
+        self._mouth.language = self._words.language
+        self._mouth.answer(number, turn, self.history.context(turn, text), speculative=speculative, deadline=deadline)
+
+    # --- what it costs
+
+    def _bind_account(self) -> None:
+        """What the task that begins now asks of providers is put down to the turn that goes on."""
+        turn = self._turns.turn
+        bind(self.account, lambda: turn)
+
+    def _tell_usage(self, *, at_once: bool = False) -> None:
+        may_begin = self.account.may_speculate and not self.account.over
+        self._turns.speculation = self._options.rules.speculation and may_begin
+        if usage := self.account.due(self._now_s(), at_once=at_once):
+            self._tell(usage)
+
     # --- the user's turn
 
     def _transcribe(self, pause: int) -> None:
-        self._stop_side()
+        self._tasks.stop_side()
         self._covered_ms = self.ear.clock_ms
         last_voice_s = self.ear.last_voice_s()
         self._spoken = TurnClock(last_voice_s, pause_s=max(0.0, self._now_s() - last_voice_s))
         self._recorded = self._record()
-        self._pause_tasks.append(self._spawn(self._understand, pause, self._recorded, self._spoken))
+        self._pause_tasks.append(self._tasks.spawn(self._understand, pause, self._recorded, self._spoken))
 
-    async def _understand(self, pause: int, recorded: "_Recorded", spoken: TurnClock) -> None:
+    async def _understand(self, pause: int, recorded: Recording, spoken: TurnClock) -> None:
         started = self._metronome.work_s()
+        voiced_ms = 1000.0
+        deadline = Deadline(self._now_s(), self._options.turn_deadline_s, self._now_s)
+        timeout_s = min(self._options.provider_timeout_s, deadline.left_s(WORDS))
         try:
-            audio = await recorded.for_models()
-            work = self._providers.stt.transcribe(audio, language=self._options.language)
-            transcript = await within(self._options.provider_timeout_s, "speech recogniser", work)
+            transcript = await self._words.of(recorded, voiced_ms, timeout_s)
         except Exception as error:
             self._pause_failed(error)
             self._dispatch(ev.TranscriptionFailed(self.ear.clock_ms, pause))
@@ -305,7 +339,7 @@ class Conversation:
         spoken.stt_s = self._metronome.work_s() - started
         self._dispatch(ev.Transcribed(self.ear.clock_ms, pause, transcript.text))
 
-    async def _score(self, pause: int, recorded: "_Recorded") -> None:
+    async def _score(self, pause: int, recorded: Recording) -> None:
         try:
             work = self._providers.turn.score(await recorded.for_models())
             probability = await within(self._options.provider_timeout_s, "turn model", work)
@@ -315,19 +349,31 @@ class Conversation:
         self._dispatch(ev.PauseScored(self.ear.clock_ms, pause, probability))
 
     async def _transcribe_partial(self, turn: int, said: str) -> None:
-        audio = await self._record().for_models()
-        work = self._providers.stt.transcribe(audio, language=self._options.language, partial=True)
-        transcript = await within(self._options.provider_timeout_s, "speech recogniser", work)
-        if transcript.text and self._turns.state is State.HEARING and self._turns.turn == turn:
-            text = f"{said} {transcript.text}".strip()
+        words = "" if self._words.listens else await self._words.partly(self._record())
+        if words and self._turns.state is State.HEARING and self._turns.turn == turn:
+            text = f"{said} {words}".strip()
             self._tell(msg.TranscriptShown(turn, text, final=False))
             await self._warm(turn, text.rpartition(" ")[0])  # the last word may have been cut in the middle
 
+    def _heard_partly(self, words: str) -> None:
+        """The recogniser that listens along has understood more."""
+        if words and self._turns.state is State.HEARING:
+            self._tell(msg.TranscriptShown(self._turns.turn, self._turns.with_said(words), final=False))
+
     async def _warm(self, turn: int, text: str = "") -> None:
+        self._providers.open_ahead()
         await self._providers.llm.warm(self.history.context(turn, text))
 
-    def _record(self) -> "_Recorded":
-        return _Recorded(self._buffer.peek(), self._buffer.rate_hz)
+    async def _open_words(self) -> None:
+        bind(self.account, lambda: self._turns.turn)  # who listens along works for whatever turn there is
+        self._words.open()
+
+    def _begin_utterance(self, onset_ms: float) -> None:
+        self._buffer.begin_utterance(onset_ms)
+        self._words.begin(self._buffer.peek())
+
+    def _record(self) -> Recording:
+        return Recording(self._buffer.peek(), self._buffer.rate_hz)
 
     def _stop_pause(self) -> None:
         for task in self._pause_tasks:
@@ -341,6 +387,7 @@ class Conversation:
     def _use_audio(self) -> None:
         self._stop_pause()
         self._buffer.consume(until_ms=self._covered_ms)
+        self._words.forget()
 
     def _confirm(self, turn: int, text: str) -> None:
         self._use_audio()
@@ -352,37 +399,12 @@ class Conversation:
         """The account of what needs no decision: a greeting, a typed turn."""
         return TurnClock(self._now_s(), decided_s=self._now_s())
 
-    # --- tasks
+    # --- what goes out, and what goes wrong
 
-    def _spawn(self, work: Callable[..., Coroutine[Any, Any, None]], *what: object) -> asyncio.Task[None]:
-        if self._group is None:
-            raise RuntimeError("the conversation is not running")
-        task = self._group.create_task(self._guard(work, *what))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    async def _guard(self, work: Callable[..., Coroutine[Any, Any, None]], *what: object) -> None:
-        try:
-            await work(*what)
-        except Exception as error:  # each kind of work tells of its failures itself: this is a defect
-            self._break_off(error)
-
-    def _side(self, work: Callable[..., Coroutine[Any, Any, None]], *what: object) -> None:
-        """Work that is nice to have, one at a time: it makes room for what the user waits for."""
-        if self._side_task is None or self._side_task.done():
-            self._side_task = self._spawn(self._try, work, *what)
-
-    async def _try(self, work: Callable[..., Coroutine[Any, Any, None]], *what: object) -> None:
-        try:
-            await work(*what)
-        except Exception as error:  # what is really broken shows when it is needed
-            log.debug("%s: side work failed: %s", self.name, type(error).__name__)
-
-    def _stop_side(self) -> None:
-        if self._side_task:
-            self._side_task.cancel()
-            self._side_task = None
+    def _reply_failed(self, error: Exception) -> None:
+        filtered = isinstance(error, AhoyError) and error.code == "content_filtered"
+        self._apology = self._options.refusal if filtered else self._options.apology
+        self._failed(error)
 
     def _failed(self, error: Exception, *, fatal: bool = False) -> None:
         if not isinstance(error, AhoyError):  # a defect of ours or of a library: the trace is for us, not for the user
@@ -397,26 +419,12 @@ class Conversation:
         self.end("failed")
 
     def _tell(self, message: msg.Message) -> None:
-        if not self.reason:
-            self._outlet.tell(message)
+        if self.reason:
+            return
+        self._outlet.tell(message)
+        if isinstance(message, msg.ReplyDone):
+            self._tell_usage(at_once=True)
 
     def _play(self, samples: NDArray[np.int16]) -> None:
         if not self.reason:
             self._outlet.play(samples)
-
-
-class _Recorded:
-    """An utterance so far, for models that take 16 kHz: converted once, in a thread, whoever asks first."""
-
-    def __init__(self, samples: NDArray[np.int16], rate_hz: int) -> None:
-        self._samples = samples
-        self._rate_hz = rate_hz
-        self._converting = asyncio.Lock()
-
-    async def for_models(self) -> NDArray[np.int16]:
-        """int16 mono 16 kHz [n]."""
-        async with self._converting:
-            if self._rate_hz != MODELS_HZ:
-                self._samples = await asyncio.to_thread(resample, self._samples, self._rate_hz, MODELS_HZ)
-                self._rate_hz = MODELS_HZ
-        return self._samples

@@ -23,6 +23,8 @@ class TurnTaking:
 
     def __init__(self, rules: TurnRules) -> None:
         self.rules = rules
+        self.speculation = rules.speculation
+        """Replies may be begun before it is sure that the turn is over."""
         self.state = State.LISTENING
         self.turn = 0
         """Number of the latest turn; 0 before the first."""
@@ -164,7 +166,7 @@ class TurnTaking:
         elif pause.text:
             text = self._turn_text()
             self._do(act.ShowPartial(self.turn, text))
-            if self.rules.speculation:
+            if self.speculation:
                 reply = self._new_reply(self.turn)
                 self._do(act.StartReply(reply.number, self.turn, text, speculative=True))
 
@@ -456,6 +458,10 @@ class TurnTaking:
         if self._pause is None:
             raise RuntimeError(f"no pause in state {self.state.name}")
         return self._pause
+
+    def with_said(self, words: str) -> str:
+        """These words of the utterance that is being kept, and what the open turn has from before it."""
+        return _join(self._said, words)
 
     def _turn_text(self) -> str:
         spoken = (self._pause.text if self._pause else None) or ""

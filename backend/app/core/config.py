@@ -20,9 +20,9 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 
 from app.core.errors import SettingsError
 from app.core.setting_values import (
+    RESERVED_PROVIDERS,
     AccountSid,
     BaseUrl,
-    RESERVED_PROVIDERS,
     EndpointingMode,
     HostName,
     Key,
@@ -56,6 +56,8 @@ TWILIO_PATH = "/twilio"
 TWILIO_STREAM_PATH = TWILIO_PATH + "/ws"
 """Where Twilio's media streams connect."""
 OPENAI_URL = "https://api.openai.com/v1"
+_KOKORO_VOICE = re.compile(r"[ab][fm]_[a-z]+")
+"""How its voices are called: American or British, female or male."""
 _MISSPELT = {"file": 0.7, "environment": 0.9}
 """How near (difflib's ratio, 1 is the same) an unknown name must be to a setting's to be pointed out: a .env file is
 ours, the environment is full of other programs' variables."""
@@ -108,6 +110,7 @@ class Settings(BaseSettings):
         "I am sorry, something went wrong on my side. Please say that again.",
         examples=["Sorry, I could not answer that."],
     )
+    refusal: str = Field("I am sorry, I cannot talk about that.", examples=["I would rather not talk about that."])
     language: LanguageCode = Field("en", examples=["en"])
     voice: str | None = Field(None, examples=["heart"])
 
@@ -120,6 +123,7 @@ class Settings(BaseSettings):
     stt_model: str = Field("whisper-tiny.en", examples=["whisper-tiny.en"])
     stt_multilingual_model: str = Field("whisper-base", examples=["whisper-base"])
     llm_model: str = Field("smollm2-135m", examples=["~/models/bigger.gguf"])
+    kokoro_model: str = Field("kokoro", examples=["kokoro"])
     llm_context_tokens: int = Field(4096, ge=512, le=131_072, examples=["4096"])
     llm_parallel: int = Field(4, ge=1, le=64, examples=["4"])
     reply_max_tokens: int = Field(120, ge=8, le=4096, examples=["120"])
@@ -135,9 +139,9 @@ class Settings(BaseSettings):
     llm_reasoning: str = Field("none", examples=["none"])
     stt_streaming: Streaming = Field("auto", examples=["auto"])
     stt_streaming_model: str = Field("gpt-live-transcribe", examples=["gpt-live-transcribe"])
-    stt_hint: str = Field("", examples=["Names that come up: Ahoy, Zephyr Bay."])
+    stt_hint: str | None = Field(None, examples=["Names that come up: Ahoy, Zephyr Bay."])
     tts_speed: float = Field(1.0, ge=0.25, le=4, examples=["1.0"])
-    tts_instructions: str = Field("", examples=["Speak warmly and at ease."])
+    tts_instructions: str | None = Field(None, examples=["Speak warmly and at ease."])
 
     # --- what it costs
     prices: Prices = Field((), examples=["llama-3.3-70b:input=0.59,llama-3.3-70b:output=0.79"])
@@ -147,7 +151,7 @@ class Settings(BaseSettings):
         "I am afraid we have to stop here for today. Goodbye!", examples=["We have to stop here. Goodbye!"]
     )
     speculation_budget_usd: float = Field(0.05, ge=0, le=1000, examples=["0.05"])
-    data_dir: str = Field("", examples=["~/ahoy-data"])
+    data_dir: str | None = Field(None, examples=["~/ahoy-data"])
 
     # --- turn-taking
     pause_ms: int = Field(32, ge=32, le=1000, examples=["32"])
@@ -307,7 +311,14 @@ class Settings(BaseSettings):
             names.append("stt_model" if self.language == "en" else "stt_multilingual_model")
         if self.uses("llm", "embedded"):
             names.append("llm_model")
+        if self.uses("tts", "embedded") and _KOKORO_VOICE.fullmatch(self.embedded_voice or ""):
+            names.append("kokoro_model")
         return {name: getattr(self, name) for name in names}
+
+    @cached_property
+    def embedded_voice(self) -> str | None:
+        """The voice that the embedded synthesiser is asked for: its own in TTS_PROVIDER, else VOICE."""
+        return next((one.voice for one in self.chain("tts") if one.name == "embedded" and one.voice), self.voice)
 
     @cached_property
     def local_only(self) -> bool:

@@ -94,14 +94,22 @@ it does not take; and what it says itself."""
 
 
 class BrokenOffError(ProviderError):
-    """A stream broke off after something of it had been given. `go_on` begins anew with somebody else: for a reply, with
-    the text that was said so far (whole sentences; may be empty), for speech, with the text of the whole chunk."""
+    """A stream broke off after something of it had been given. `go_on` begins anew with somebody else: a reply behind
+    the text that was said so far (may be empty), speech with the text of the whole chunk."""
 
     code = "broken_off"
 
-    def __init__(self, message: str, go_on: Callable[[str], AsyncGenerator[Any, None]]) -> None:
-        super().__init__(message)
-        self.go_on = go_on
+    def __init__(
+        self, message: str, go_on: Callable[[str], AsyncGenerator[Any, None]] | None = None, *, code: str | None = None
+    ) -> None:
+        super().__init__(message, code=code)
+        self.go_on = go_on or _nobody
+
+
+async def _nobody(_: str) -> AsyncGenerator[Any, None]:
+    """Nobody is left to go on."""
+    return
+    yield
 
 
 class ProtocolError(AhoyError):

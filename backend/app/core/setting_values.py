@@ -54,7 +54,7 @@ def fault_of(details: dict[str, Any], field: FieldInfo) -> str:
         fault = "is not true or false"
     elif field.annotation is int:
         fault = f"is not a whole number{_range(field)}"
-    elif field.annotation is float:
+    elif field.annotation in {float, float | None}:
         fault = f"is not a number{_range(field)}"
     elif get_origin(field.annotation) is Literal:
         fault = f"is not one of {', '.join(get_args(field.annotation))}"
@@ -230,8 +230,9 @@ def _provider_choices(value: Any) -> Any:
 
 
 def _provider_choice(entry: str) -> ProviderChoice:
-    name, _, rest = entry.partition(":")
-    model, _, voice = rest.rpartition("@") if "@" in rest else (rest, "", "")
+    head, at, voice = entry.rpartition("@")
+    name, _, model = (head if at else entry).partition(":")
+    voice = voice if at else ""
     if not re.fullmatch(_NAME, name.lower()):
         raise ValueError(f"has an entry, {_quoted(entry)}, that is not NAME, NAME:MODEL or NAME:MODEL@VOICE")
     return ProviderChoice(name.lower(), model or None, voice or None)

@@ -166,6 +166,18 @@ class ServiceClient:
         listed = answer.get("data") if isinstance(answer, dict) else None
         return [str(entry.get("id")) for entry in listed or () if isinstance(entry, dict)]
 
+    async def get_json(self, path: str) -> Any:
+        """What the service has there. Raises ServiceError."""
+        try:
+            async with self._session.get(self._base_url + path, allow_redirects=False) as response:
+                if response.status != 200:
+                    raise await self._refusal(response, path)
+                return orjson.loads(await response.read())
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise unreachable(self.name, error) from error
+        except orjson.JSONDecodeError:
+            raise nonsense(self.name, "something other than JSON") from None
+
     async def close(self) -> None:
         """Close all connections; requests that are still under way fail."""
         self._closed = True

@@ -39,7 +39,8 @@ class TextToSpeech(Protocol):
         default. `language` is the ISO 639-1 code of the text, None when it is not known: then it is the voice's own.
         Text without anything to pronounce gives no audio. Closing the generator stops the work.
 
-        Raises ProviderError when the engine fails (code `language_not_spoken` if it has no voice for that), and OverloadedError when too much work is waiting.
+        Raises ProviderError when the engine fails (code `language_not_spoken` if it has no voice for that), and
+        OverloadedError when too much work is waiting.
         """
         ...
 

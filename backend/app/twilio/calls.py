@@ -13,6 +13,7 @@ from typing import Any, Literal
 from app.conversation import messages as msg
 from app.conversation.history import History
 from app.conversation.session import Conversation
+from app.usage.account import Account
 
 KEPT_CALLS = 1000
 """Calls that are remembered after their end."""
@@ -95,6 +96,8 @@ class Call:
     """The conversation of its media stream, while there is one."""
     history: History | None = None
     """What was said until its last conversation ended, for when it goes on."""
+    account: Account | None = None
+    """What it has cost."""
     outcome: str = ""
     """Why its last conversation ended; empty before the first, or when its stream could not start."""
     resumes_with: str | None = None
@@ -135,6 +138,8 @@ class Call:
                 self._caption("caller", turn, 0).final = final
             case msg.ReplyText(turn, reply, text):
                 self._caption("assistant", turn, reply).text += text
+            case msg.ReplyRewritten(turn, reply, text):
+                self._caption("assistant", turn, reply).text = text
             case msg.ReplyDone(turn, reply, _, heard, _):
                 line = self._caption("assistant", turn, reply)
                 line.text, line.final = heard, True

@@ -10,7 +10,7 @@ from typing import Any
 from app.conversation.options import Options
 from app.conversation.parting import GOODBYE, TRANSFER
 from app.conversation.patience import within
-from app.conversation.session import Conversation
+from app.conversation.session import BUDGET, Conversation
 from app.core.config import TWILIO_PATH, Settings
 from app.core.errors import AhoyError, CallError, OverloadedError, TwilioError
 from app.engine import Engine
@@ -82,6 +82,11 @@ class Telephone:
         """No call can be taken now: all lines are busy, the models are not loaded yet, or the server ends."""
         return not self.engine.has_room
 
+    @property
+    def turned_away(self) -> str:
+        """What a caller hears who cannot be served now."""
+        return self.settings.budget_phrase if self.engine.day.over else self.settings.phone_full
+
     async def goes_on(self, sid: str) -> bool:
         """Whether a call that is new to this process has not ended at Twilio: a request about it that was recorded
         before the process began has a good signature as well. Twilio is believed when it cannot be asked in time."""
@@ -119,7 +124,8 @@ class Telephone:
         if call.resumes_with is not None:
             options = replace(options, greeting=call.resumes_with)
         self.let_go(call)
-        conversation = self.engine.open(call.sid, options, outlet, history=call.history)
+        conversation = self.engine.open(call.sid, options, outlet, history=call.history, account=call.account)
+        call.account = conversation.account
         call.streams += 1
         call.conversation, call.outcome, call.on_hold = conversation, "", False
         call.moved_to(CallStatus.IN_PROGRESS)
@@ -136,7 +142,7 @@ class Telephone:
         outcome = conversation.reason
         if call.conversation is conversation:  # it has not gone on in another stream
             self._keep(call, conversation)
-        if outcome == GOODBYE and self.rest.configured:
+        if outcome in {GOODBYE, BUDGET} and self.rest.configured:
             try:
                 await self.rest.complete(call.sid)
             except CallError as error:  # closing the stream ends the call as well: `after` says so

@@ -93,7 +93,7 @@ async def answer_call(request: Request, fields: FromTwilio, telephone: Phone) ->
         )
     if telephone.refuses:
         log.warning("A call was turned away: %s", telephone.engine.no_room_because)
-        return _end(telephone, call, telephone.settings.phone_full, telephone.engine.no_room_because)
+        return _end(telephone, call, telephone.turned_away, telephone.engine.no_room_because)
     call.webhook_signature = signature
     return _answer(telephone.connect(call))
 
@@ -110,10 +110,12 @@ async def after_stream(fields: FromTwilio, telephone: Phone) -> Response:
             return _answer(telephone.put_through(call))
         case "goodbye" | "hangup":
             return _hang_up(call)
+        case "budget":
+            return _hang_up(call, reason="What may be spent is spent.")
         case "idle":
             return _end(telephone, call, reason="Nothing was said for a long time.")
         case "full":
-            return _end(telephone, call, settings.phone_full, telephone.engine.no_room_because)
+            return _end(telephone, call, telephone.turned_away, telephone.engine.no_room_because)
         case "lost" | "" if call.lost < _RECONNECTS and not telephone.refuses:
             call.lost += 1
             if call.history:
@@ -131,7 +133,7 @@ async def after_transfer(fields: FromTwilio, telephone: Phone) -> Response:
         return _hang_up(call)
     call.resumes_with = telephone.settings.transfer_failed
     if telephone.refuses:
-        return _end(telephone, call, telephone.settings.phone_full, telephone.engine.no_room_because)
+        return _end(telephone, call, telephone.turned_away, telephone.engine.no_room_because)
     return _answer(telephone.connect(call))
 
 

@@ -4,6 +4,7 @@ A conversation binds its account (and the turn that is worked for) in the task t
 provider reports in that task, or in tasks it starts, is put down there.
 """
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -42,11 +43,11 @@ class Meter(Protocol):
         ...
 
 
-_BOUND: ContextVar[tuple[Meter, int] | None] = ContextVar("meter", default=None)
+_BOUND: ContextVar[tuple[Meter, Callable[[], int]] | None] = ContextVar("meter", default=None)
 
 
-def bind(meter: Meter, turn: int) -> None:
-    """From now on, what is reported in this task goes to `meter`, for `turn`."""
+def bind(meter: Meter, turn: Callable[[], int]) -> None:
+    """From now on, what is reported in this task goes to `meter`, for the turn that `turn` gives then."""
     _BOUND.set((meter, turn))
 
 
@@ -54,4 +55,4 @@ def report(usage: Usage) -> None:
     """Put down what was used; nowhere if nobody asked."""
     if bound := _BOUND.get():
         meter, turn = bound
-        meter.add(usage, turn)
+        meter.add(usage, turn())

@@ -27,6 +27,7 @@ ERROR_CODES = frozenset(
         "too_many_messages",
         "too_many_errors",
         "server_full",
+        "budget_spent",
         "overloaded",
         "provider_failed",
         "internal_error",
@@ -138,6 +139,8 @@ def _object(message: msg.Message) -> dict[str, Any] | None:
             return {"type": "turn.reopened", "turn": turn}
         case msg.ReplyText(turn, reply, text):
             return {"type": "reply.text", "turn": turn, "reply": reply, "text": text}
+        case msg.ReplyRewritten(turn, reply, text):
+            return {"type": "reply.rewritten", "turn": turn, "reply": reply, "text": text}
         case msg.ReplyDone(turn, reply, text, heard, interrupted):
             parts = {"text": text, "heard": heard, "interrupted": interrupted}
             return {"type": "reply.done", "turn": turn, "reply": reply, **parts}
