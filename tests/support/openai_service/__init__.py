@@ -21,13 +21,18 @@ there are now.
 `chat.first_s`, `chat.pace_s`. Without a script, `chat.usual`. `transcriptions.reply(text, delay_s=)`; recordings are
 kept in `transcriptions.received` (Heard: `model`, `language`, `prompt`, `samples`, `rate_hz`). `speech` speaks with a
 440 Hz tone of 60 ms a character, `speech.first_s` after the request, in pieces of `speech.piece_bytes`, `speech.pace_s`
-apart, of odd length with `speech.odd_pieces`.
+apart, of odd length with `speech.odd_pieces`. `realtime.reply(text, tokens=, delay_s=)` for each committed item (kept
+in `realtime.received`, awaited with `realtime.next_heard()`); with gpt-live-transcribe and gpt-realtime-whisper a word
+comes after every `realtime.delta_ms` of audio, the rest after the commit; `realtime.sessions` holds configurations,
+client events, and `close()`. Turns are never detected by the service: only a commit ends an item.
 
 **Faults**, one for each of the next requests that keep the rules: `service.chat.fault(rate_limited(5), Cut(after=2))`.
 See `faults.py` (Page, Empty, Stall, Cut, HalfCharacter, Insert, OddLength; login_page(), broken_json(), error_event(),
 comment()) and `refusals.py` (Status; unauthorized(), forbidden(), model_not_found(), rate_limited(), no_quota(),
 context_too_long(), content_refused(), content_filtered(), server_error(), bad_gateway(), overloaded()). A fault that
-cannot come, for instance because the answer has fewer pieces, fails the test when the service is left.
+cannot come, for instance because the answer has fewer pieces, fails the test when the service is left. Handshakes of
+`realtime` know Status, Page, Stall and Cut; within sessions there are ErrorEvent, Close, Silence, Drop (at the commit,
+or `on=` another event) and FailedTranscription.
 
 **The whole service**: `await service.kill()` and `await service.revive()` (same port, all connections cut, like a
 process that dies), `await service.freeze()` and `service.thaw()` (nothing is answered, nothing is closed).
@@ -36,18 +41,24 @@ process that dies), `await service.freeze()` and `service.thaw()` (nothing is an
 from openai_service.chat import Reply, ToolCall
 from openai_service.exchange import Exchange
 from openai_service.faults import (
+    Close,
     Cut,
+    Drop,
     Empty,
+    ErrorEvent,
+    FailedTranscription,
     HalfCharacter,
     Insert,
     OddLength,
     Page,
+    Silence,
     Stall,
     broken_json,
     comment,
     error_event,
     login_page,
 )
+from openai_service.realtime_session import HeardLive, Session
 from openai_service.refusals import (
     Status,
     bad_gateway,
@@ -69,16 +80,23 @@ from openai_service.transcriptions import Heard
 __all__ = [
     "CHARACTER_S",
     "KEY",
+    "Close",
     "Cut",
+    "Drop",
     "Empty",
+    "ErrorEvent",
     "Exchange",
+    "FailedTranscription",
     "HalfCharacter",
     "Heard",
+    "HeardLive",
     "Insert",
     "OddLength",
     "OpenAiService",
     "Page",
     "Reply",
+    "Session",
+    "Silence",
     "Stall",
     "Status",
     "ToolCall",

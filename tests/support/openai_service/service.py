@@ -17,6 +17,7 @@ from openai_service.endpoint import Endpoint
 from openai_service.exchange import Answer, Exchange, House, Piece, error_response
 from openai_service.listener import Listener
 from openai_service.names import MODELS
+from openai_service.realtime import Realtime
 from openai_service.refusals import Status
 from openai_service.speech import Speech
 from openai_service.transcriptions import Transcriptions
@@ -59,6 +60,7 @@ class OpenAiService(House):
         self.chat = Chat(self)
         self.speech = Speech(self)
         self.transcriptions = Transcriptions(self)
+        self.realtime = Realtime(self)
         self.model_list = ModelList(self)
         self._tls = tls
         self._ca_file: Path | None = None
@@ -159,6 +161,7 @@ class OpenAiService(House):
             ("POST", "/v1/chat/completions"): self.chat,
             ("POST", "/v1/audio/speech"): self.speech,
             ("POST", "/v1/audio/transcriptions"): self.transcriptions,
+            ("GET", "/v1/realtime"): self.realtime,
         }
 
     def _application(self) -> web.Application:
