@@ -8,7 +8,7 @@
 "use strict";
 globalThis.Ahoy ??= {};
 {
-  const { CallPanel, Captions, Conversation, LatencyPanel, LevelRing, Notice, Preferences, Settings, address, words } = globalThis.Ahoy;
+  const { CallPanel, Captions, Conversation, LatencyPanel, LevelRing, Notice, Preferences, Settings, UsagePanel, address, words } = globalThis.Ahoy;
   const find = (id) => document.getElementById(id);
   const record = new URLSearchParams(globalThis.location.search).get("record") === "1";
   /** Attempts after which a server that never answered is probably not there at all. */
@@ -18,6 +18,7 @@ globalThis.Ahoy ??= {};
   const preferences = new Preferences();
   const notice = new Notice(find("notice"));
   const latency = new LatencyPanel(find("latency"));
+  const usage = new UsagePanel(find("usage"), () => address.apiBase(preferences.get("server")));
   const captions = new Captions({
     list: find("captions"),
     scroller: find("scroller"),
@@ -40,6 +41,7 @@ globalThis.Ahoy ??= {};
         document.body.classList.toggle("talked", find("captions").childElementCount > 0);
       },
       latency: (message) => latency.show(message),
+      usage: (message) => usage.show(message),
       offer: (ready) => settings.offer(ready),
       isOffered: (name, value) => settings.isOffered(name, value),
       notice: (kind) => (kind ? microphoneNotice(kind) : notice.hide("microphone")),

@@ -19,6 +19,9 @@ globalThis.Ahoy ??= {};
   /** A socket that has taken nothing for this long is dead, though nobody said so. */
   const STUCK_MS = 10_000;
 
+  /** Errors of a server that opens no conversation, and why that is. */
+  const REFUSALS = { server_full: "full", budget_spent: "budget" };
+
   class Connection {
     /**
      * @param {object} on what to call: `phase(name, {attempt, why, again})` with connecting, live, reconnecting or
@@ -112,14 +115,13 @@ globalThis.Ahoy ??= {};
         this.on.message(message);
       } else {
         if (message.type === "bye") this.bye = message.reason;
-        if (message.type === "error" && message.code === "server_full") this.bye = "full";
+        if (message.type === "error" && message.code in REFUSALS) this.bye = REFUSALS[message.code];
         this.on.message(message);
       }
     }
 
     closed(code) {
-      if (this.bye === "idle") this.finish("idle");
-      else if (this.bye === "client") this.finish("client");
+      if (["idle", "client", "budget"].includes(this.bye)) this.finish(this.bye);
       else if (code === 1008) this.finish("mistakes");
       else this.lost(this.reason(code));
     }

@@ -32,6 +32,7 @@ globalThis.Ahoy ??= {};
   const AGAIN = "Press the button to start again.";
   const ENDED = {
     idle: { title: "You were quiet for a while", hint: `So the conversation was ended. ${AGAIN}` },
+    budget: { title: "The budget is used up", hint: "What may be spent on conversations is spent for now." },
     mistakes: { title: "The server ended the conversation", hint: "Page and server do not fit together: reload the page." },
     audio: { title: "No sound on this device", hint: "The browser gave no audio output. Check it, then try again." },
     address: { title: "The server address is not usable", hint: "Correct it in the settings, for example ws://localhost:8000/ws." },
@@ -116,6 +117,7 @@ globalThis.Ahoy ??= {};
     too_many_messages: "That was too much at once. Wait a moment, then go on.",
     audio_overrun: "Sound arrived faster than it could be heard; some was lost.",
     server_full: "All lines are busy at the moment.",
+    budget_spent: "What may be spent is spent for now.",
     overloaded: "The server has too much to do right now. Say it again in a moment.",
     provider_failed: "A part of the assistant did not answer. Say it again in a moment.",
     internal_error: "Something went wrong on the server.",
@@ -141,5 +143,23 @@ globalThis.Ahoy ??= {};
     return ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(2)} s`;
   }
 
-  globalThis.Ahoy.words = { status, lost, notices, refused, problem, language, duration };
+  /** 0.0042 → "$0.0042", 0.314 → "$0.31"; with "at least" when not all of it has a known price. */
+  function money(usd, priced) {
+    if (usd < 0.0001 && !priced) return "price unknown";
+    if (usd > 0 && usd < 0.0001) return "under $0.0001";
+    const amount = `$${usd.toFixed(usd > 0 && usd < 0.1 ? 4 : 2)}`;
+    return priced ? amount : `at least ${amount}`;
+  }
+
+  /** 12400 → "12,400". */
+  function count(number) {
+    return new Intl.NumberFormat("en").format(number);
+  }
+
+  /** 12.34 → "12.3 s", 90 → "1.5 min". */
+  function speech(seconds) {
+    return seconds < 60 ? `${seconds.toFixed(1)} s` : `${(seconds / 60).toFixed(1)} min`;
+  }
+
+  globalThis.Ahoy.words = { status, lost, notices, refused, problem, language, duration, money, count, speech };
 }
