@@ -368,6 +368,27 @@ async def test_after_closing_nothing_is_heard_any_more() -> None:
     assert listener.ear.clock_ms == 0
 
 
+# --- how much voice it was
+
+
+async def test_the_voice_is_measured_however_the_audio_comes(listener: Listener) -> None:
+    listener.ear.hear(np.concatenate([audio(SILENCE, 992), audio(VOICE, 640), audio(SILENCE, 320), audio(VOICE, 320)]))
+    await listener.settle()
+    started = listener.events[0]
+    assert isinstance(started, SpeechStarted)
+    assert listener.ear.voiced_ms_since(started.onset_ms) == 960
+    assert listener.ear.voiced_ms_since(listener.ear.clock_ms) == 0
+
+
+async def test_windows_that_go_unheard_in_the_middle_of_speech_are_measured_as_speech(listener: Listener) -> None:
+    await listener.send(VOICE, 320)
+    listener.voice.failure = OverloadedError("Too much to hear.")
+    await listener.send(VOICE, 64, chunk_ms=32)
+    listener.voice.failure = None
+    await listener.send(VOICE, 320)
+    assert listener.ear.voiced_ms_since(0) == pytest.approx(704, abs=32)
+
+
 # --- when it was
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 from app.conversation.events import SpeechPaused, SpeechStarted, SpeechSustained
-from app.conversation.hearing import START_PROBABILITY, STAY_PROBABILITY, SpeechGate
+from app.conversation.hearing import START_PROBABILITY, STAY_PROBABILITY, VOICE_MEMORY_MS, SpeechGate
 from app.vad.base import WINDOW_MS
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,3 +89,57 @@ def test_events_come_in_order_whatever_is_heard(probabilities, sustained_ms, pau
 def test_silence_ends_every_voice(probabilities):
     found = events([*probabilities, *[QUIET] * 5])
     assert not found or isinstance(found[-1], SpeechPaused)
+
+
+# --- how much voice there was
+
+
+def heard(probabilities: list[float]) -> SpeechGate:
+    """A gate that has taken these windows."""
+    gate = SpeechGate(sustained_ms=160, pause_ms=128)
+    for number, value in enumerate(probabilities, 1):
+        list(gate.step(value, number * WINDOW_MS))
+    return gate
+
+
+def test_the_voice_of_an_utterance_is_measured_from_its_onset_without_its_pauses():
+    windows = [QUIET] * 3 + [LOUD] * 10 + [QUIET] * 6 + [LOUD] * 4 + [QUIET]
+    onset_ms = next(event.onset_ms for event in events(windows) if isinstance(event, SpeechStarted))
+    assert heard(windows).voiced_ms_since(onset_ms) == 14 * WINDOW_MS
+
+
+def test_voice_before_the_onset_belongs_to_another_utterance():
+    gate = heard([LOUD] * 10 + [QUIET] * 10 + [LOUD] * 5)
+    assert gate.voiced_ms_since(20 * WINDOW_MS) == 5 * WINDOW_MS
+    assert gate.voiced_ms_since(25 * WINDOW_MS) == 0
+
+
+def test_a_cough_is_little_voice_and_silence_is_none():
+    assert heard([QUIET] * 20 + [LOUD] * 2 + [QUIET] * 20).voiced_ms_since(0) == 2 * WINDOW_MS
+    assert heard([QUIET] * 20).voiced_ms_since(0) == 0
+
+
+def test_somebody_who_speaks_for_ever_takes_no_more_memory():
+    windows = VOICE_MEMORY_MS // WINDOW_MS
+    gate = heard([LOUD] * (windows + 1000))
+    assert gate.voiced_ms_since(0) == windows * WINDOW_MS
+    assert gate.voiced_ms_since((windows + 990) * WINDOW_MS) == 10 * WINDOW_MS
+
+
+def test_a_window_that_nobody_looked_at_may_have_been_a_word_while_somebody_spoke():
+    gate = heard([LOUD] * 5)
+    gate.miss(6 * WINDOW_MS)
+    assert gate.voiced_ms_since(0) == 6 * WINDOW_MS
+    gate = heard([LOUD] * 5 + [QUIET] * 10)
+    gate.miss(16 * WINDOW_MS)
+    assert gate.voiced_ms_since(0) == 5 * WINDOW_MS
+
+
+@given(probabilities=st.lists(st.sampled_from([QUIET, BETWEEN, LOUD]), max_size=200), onset=st.integers(0, 200))
+def test_the_voice_before_and_after_any_moment_add_up(probabilities, onset):
+    gate = heard(probabilities)
+    loud = sum(value == LOUD for value in probabilities)
+    doubtful = sum(value == BETWEEN for value in probabilities)
+    assert loud * WINDOW_MS <= gate.voiced_ms_since(0) <= (loud + doubtful) * WINDOW_MS
+    after = gate.voiced_ms_since(onset * WINDOW_MS)
+    assert after + heard(probabilities[:onset]).voiced_ms_since(0) == gate.voiced_ms_since(0)

@@ -96,6 +96,11 @@ class Ear:
         """The time (of `now_s`) at which the last voice reached us."""
         return self.when_s(self.buffer.last_voice_ms)
 
+    def voiced_ms_since(self, onset_ms: float) -> float:
+        """How much voice was heard after this moment of the audio clock, without the pauses between; a window is 32 ms.
+        What the detector had no time to look at counts as voice if somebody was speaking."""
+        return self._gate.voiced_ms_since(onset_ms)
+
     def hear(self, samples: NDArray[np.int16]) -> None:
         """Take audio (int16 mono [n]) without waiting. Ignored while muted, and after `close`."""
         if self._muted or self._closed or not len(samples):
@@ -201,6 +206,7 @@ class Ear:
             self._overloaded = True
             self._voice.reset()
             self._fed = self._windows = 0
+            self._gate.miss(self.clock_ms)
             probabilities = []
         finally:
             self._asked_s = None
