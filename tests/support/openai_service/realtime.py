@@ -8,7 +8,7 @@ from aiohttp import web
 
 from openai_service.endpoint import MAX_KEPT, Endpoint
 from openai_service.exchange import Exchange, House, begin, check_key
-from openai_service.faults import Fault, SessionFault
+from openai_service.faults import Fault, SessionFault, Stall
 from openai_service.realtime_session import HeardLive, Session, Words
 from openai_service.refusals import RefusedError, refuse, unknown
 
@@ -95,27 +95,28 @@ class Realtime(Endpoint):
             raise
 
     async def _serve(self, request: web.Request, exchange: Exchange) -> web.StreamResponse:
-        fault = self._faults.popleft() if self._faults else None
+        refusal = _wrong_address(request)
+        fault = None
+        if refusal is None:
+            self.requests.append(exchange)
+            self._arrived.put_nowait(exchange)
+            fault = self._faults.popleft() if self._faults else None
         instead = await self.play_before_head(request, exchange, fault)
         if instead is not None:
             return instead
-        assert fault is None or exchange.outcome == "open", f"no handshake has {fault}"
+        assert fault is None or fault == Stall(), f"no handshake knows {fault}"
         socket = web.WebSocketResponse(
             autoping=False, autoclose=False, compress=False, max_msg_size=MAX_MESSAGE_BYTES, timeout=1.0
         )
         await self.house.thawed()
         await socket.prepare(request)
         session = Session(self, request, socket, exchange)
-        try:
-            _check_address(request)
-        except RefusedError as refusal:
+        if refusal is not None:
             exchange.outcome, exchange.refusal = "refused", refusal.status
             self.refused.append(exchange)
             await session.error(refusal.status)
             await session.close(REFUSED_CODE, f"{refusal.status.type}.{refusal.status.code}")
             return socket
-        self.requests.append(exchange)
-        self._arrived.put_nowait(exchange)
         self.sessions.append(session)
         await session.run()
         if exchange.outcome == "open":
@@ -123,15 +124,13 @@ class Realtime(Endpoint):
         return socket
 
 
-def _check_address(request: web.Request) -> None:
-    """The address of transcription sessions names no model. Raises RefusedError."""
+def _wrong_address(request: web.Request) -> RefusedError | None:
+    """What is wrong with the address: that of transcription sessions names no model."""
     if "OpenAI-Beta" in request.headers:
         message = "The Realtime Beta API is no longer supported. Please use /v1/realtime for the GA API."
-        raise refuse("beta_api_shape_disabled", message)
+        return refuse("beta_api_shape_disabled", message)
     if "model" in request.query:
-        raise refuse("invalid_model", "You must not provide a model parameter for transcription sessions.")
+        return refuse("invalid_model", "You must not provide a model parameter for transcription sessions.")
     if request.query.get("intent") != "transcription":
-        raise refuse("missing_model", "You must provide a model parameter, or ask with intent=transcription.")
-    for name in request.query:
-        if name != "intent":
-            raise unknown(name)
+        return refuse("missing_model", "You must provide a model parameter, or ask with intent=transcription.")
+    return next((unknown(name) for name in request.query if name != "intent"), None)
