@@ -172,6 +172,9 @@ async def test_text_without_a_sound_is_no_failure_and_nobody_is_asked(
     assert not len(await text_to_speech(text, voices(only)))
     assert only.health.works
     assert not service.connections
+    only.health.failed(ServiceError("No key.", code="key_refused"))
+    await text_to_speech(text, voices(only))
+    assert not only.health.works, "nor does it show that somebody works again"
 
 
 # --- in the middle
@@ -365,24 +368,6 @@ async def test_one_with_another_rate_speaks_as_long_and_as_high(
     assert len(pieces) > 5, "and is not held back until its end"
 
 
-# --- connections
-
-
-async def test_connections_are_opened_to_those_who_would_be_asked(
-    service: OpenAiService, speaking: SpeechService, embedded: EmbeddedVoices
-) -> None:
-    first = member("openai", speaking)
-    both = voices(member("embedded", embedded), first)
-    first.health.failed(ServiceError("No key.", code="key_refused"))
-    both.open_ahead()
-    await asyncio.sleep(0)
-    assert not service.connections
-    first.health.succeeded()
-    both.open_ahead()
-    async with asyncio.timeout(WAIT_S):
-        await service.model_list.next_request()
-
-
 # --- voices that do as they are told, in virtual time
 
 
@@ -467,6 +452,28 @@ async def test_a_defect_in_one_is_logged_and_another_one_speaks(caplog: pytest.L
         assert len(await text_to_speech(TEXT, chain)) == 200 * MS
     assert "a defect" in caplog.text
     assert first.health.problem
+
+
+async def test_connections_are_opened_to_those_who_would_be_asked(
+    service: OpenAiService, speaking: SpeechService
+) -> None:
+    opened: list[str] = []
+
+    class Connected(ToldVoice):
+        def __init__(self, name: str) -> None:
+            super().__init__((0, 100))
+            self.name = name
+
+        def open_ahead(self) -> None:
+            opened.append(self.name)
+
+    gone = member("gone", Connected("gone"))
+    gone.health.failed(ServiceError("No key.", code="key_refused"))
+    voices(gone, member("unconnected", ToldVoice()), member("well", Connected("well"))).open_ahead()
+    assert opened == ["well"]
+    voices(member("openai", speaking)).open_ahead()
+    async with asyncio.timeout(WAIT_S):
+        await service.model_list.next_request()
 
 
 async def test_closing_closes_all_of_them() -> None:
