@@ -102,7 +102,8 @@ async def test_the_answer_to_a_tool_call_is_taken(service: OpenAiService, client
 
 async def test_requests_are_kept_without_the_key(service: OpenAiService, client: openai.AsyncOpenAI) -> None:
     await stream(client)
-    exchange = service.chat.requests[0]
+    exchange = await service.chat.next_ended()
+    assert service.chat.requests == [exchange]
     assert exchange.body == {"model": "gpt-4o-mini", "messages": HELLO, "stream": True}
     assert "authorization" not in exchange.headers
     assert exchange.outcome == "answered"

@@ -7,6 +7,7 @@ from typing import Any
 import aiohttp
 import openai
 import pytest
+from openai.types.chat import ChatCompletion
 from openai_service import OpenAiService
 
 pytestmark = pytest.mark.timeout(20)
@@ -14,7 +15,8 @@ ASKED: dict[str, Any] = {"model": "gpt-4o-mini", "messages": [{"role": "user", "
 
 
 async def ask(client: openai.AsyncOpenAI) -> str | None:
-    return (await client.chat.completions.create(**ASKED)).choices[0].message.content
+    answer: ChatCompletion = await client.chat.completions.create(**ASKED)
+    return answer.choices[0].message.content
 
 
 async def test_a_dead_service_refuses_connections_until_it_comes_back(
@@ -39,7 +41,7 @@ async def test_a_reply_breaks_off_when_the_service_dies(service: OpenAiService, 
         break
     with pytest.raises(openai.APIConnectionError):
         [chunk async for chunk in chunks]
-    assert service.chat.requests[0].outcome == "killed"
+    assert (await service.chat.next_ended()).outcome == "killed"
 
 
 async def test_realtime_sessions_die_with_the_service(service: OpenAiService) -> None:
@@ -51,7 +53,7 @@ async def test_realtime_sessions_die_with_the_service(service: OpenAiService) ->
         await socket.receive()
         await service.kill()
         assert (await socket.receive()).type in {aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR}
-    assert service.realtime.requests[0].outcome == "killed"
+    assert (await service.realtime.next_ended()).outcome == "killed"
 
 
 async def test_a_frozen_service_says_nothing_and_then_goes_on(

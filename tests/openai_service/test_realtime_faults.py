@@ -117,5 +117,4 @@ async def test_a_client_that_leaves_without_goodbye_is_noticed(service: OpenAiSe
 async def test_a_client_that_says_goodbye_has_been_served(service: OpenAiService) -> None:
     async with connected(service) as socket:
         await socket.close()
-    await service.realtime.next_request()
-    assert service.realtime.requests[0].outcome == "answered"
+    assert (await service.realtime.next_ended()).outcome == "answered"

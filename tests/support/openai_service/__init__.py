@@ -13,9 +13,9 @@ OpenAI but a server that speaks its API: any model and voice, and none of OpenAI
 
 **Endpoints** are `service.chat`, `.speech`, `.transcriptions`, `.realtime` and `.model_list`. Each has
 `requests` (Exchange: `body`, `headers` without the key, `chunks` and `bytes` sent so far, `outcome`), `refused`, and
-to be awaited `next_request()`, `next_gone()` (a client left before the end of its answer: how many chunks had it been
-sent?) and `next_stalled()`. `service.connections` counts accepted TCP connections, `service.open_connections` those
-there are now.
+to be awaited `next_request()`, `next_ended()`, `next_gone()` (a client left before the end of its answer: how many
+chunks had it been sent?) and `next_stalled()`. `service.connections` counts accepted TCP connections,
+`service.open_connections` those there are now.
 
 **Scripts**: `chat.reply(text, tool_calls=, tokens=, finish_reason=, first_s=, pace_s=)`; delays for all replies:
 `chat.first_s`, `chat.pace_s`. Without a script, `chat.usual`. `transcriptions.reply(text, delay_s=)`; recordings are

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from aiohttp import web
@@ -27,6 +29,8 @@ class Endpoint:
         self._arrived: asyncio.Queue[Exchange] = asyncio.Queue(MAX_KEPT)
         self._gone: asyncio.Queue[Exchange] = asyncio.Queue(MAX_KEPT)
         self._stalled: asyncio.Queue[Exchange] = asyncio.Queue(MAX_KEPT)
+        self._ended: asyncio.Queue[Exchange] = asyncio.Queue(MAX_KEPT)
+        self._open: list[Exchange] = []
         self._waiting: list[asyncio.Event] = []
 
     def fault(self, *faults: Fault) -> None:
@@ -47,6 +51,10 @@ class Endpoint:
         """The next request whose client left before the end of the answer (each is given once)."""
         return await self._gone.get()
 
+    async def next_ended(self) -> Exchange:
+        """The next request that has ended, whatever way (each is given once)."""
+        return await self._ended.get()
+
     async def next_stalled(self) -> Exchange:
         """The next request that stalls (each is given once)."""
         return await self._stalled.get()
@@ -58,39 +66,53 @@ class Endpoint:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """One request from its head to the end of its answer."""
         exchange = begin(request)
-        await self.house.thawed()
+        async with self.account(exchange):
+            await self.house.thawed()
+            try:
+                check_key(request, self.house.key)
+                answer = await self.answer(request, exchange)
+            except RefusedError as refusal:
+                return self.turn_down(exchange, refusal)
+            fault = self.accept(exchange)
+            return await self._send(request, exchange, answer, fault)
+
+    @asynccontextmanager
+    async def account(self, exchange: Exchange) -> AsyncIterator[None]:
+        """Keeps account of how a request ends."""
+        self._open.append(exchange)
         try:
-            check_key(request, self.house.key)
-            answer = await self.answer(request, exchange)
-        except RefusedError as refusal:
-            return self.turn_down(exchange, refusal)
-        self.requests.append(exchange)
-        self._arrived.put_nowait(exchange)
-        fault = self._faults.popleft() if self._faults else None
-        try:
-            response = await self._send(request, exchange, answer, fault)
+            yield
+            if exchange.outcome == "open":
+                exchange.outcome = "answered"
         except (asyncio.CancelledError, ConnectionError):
-            self.left(exchange)
+            if exchange.outcome == "open":
+                exchange.outcome = "gone"
+                self._gone.put_nowait(exchange)
             raise
         except Exception as error:
             self.house.mistake(error)
             raise
-        if exchange.outcome == "open":
-            exchange.outcome = "answered"
-        return response
+        finally:
+            self._open = [one for one in self._open if one is not exchange]
+            self._ended.put_nowait(exchange)
+
+    def accept(self, exchange: Exchange) -> Any:
+        """A request has kept the rules; returns the fault that it meets, if there is one."""
+        self.requests.append(exchange)
+        self._arrived.put_nowait(exchange)
+        return self._faults.popleft() if self._faults else None
+
+    def killed(self) -> None:
+        """The connections of all requests that are still open are being cut."""
+        for exchange in self._open:
+            if exchange.outcome == "open":
+                exchange.outcome = "killed"
 
     def turn_down(self, exchange: Exchange, refusal: RefusedError) -> web.Response:
         """The answer to a request that broke a rule."""
         exchange.outcome, exchange.refusal = "refused", refusal.status
         self.refused.append(exchange)
         return error_response(refusal.status)
-
-    def left(self, exchange: Exchange) -> None:
-        """The connection of a request has ended before its answer."""
-        if exchange.outcome == "open":
-            exchange.outcome = "killed" if self.house.dead else "gone"
-            if exchange.outcome == "gone":
-                self._gone.put_nowait(exchange)
 
     async def stall(self, exchange: Exchange) -> None:
         """Wait for `release()`."""

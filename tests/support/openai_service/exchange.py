@@ -52,7 +52,6 @@ class House(Protocol):
     key: str | None
     compatible: bool
     models: list[str]
-    dead: bool
 
     async def thawed(self) -> None:
         """Returns as soon as the service is not frozen."""

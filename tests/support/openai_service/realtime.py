@@ -78,29 +78,19 @@ class Realtime(Endpoint):
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """One connection from its handshake to its end."""
         exchange = begin(request)
-        await self.house.thawed()
-        try:
-            check_key(request, self.house.key)
-            if request.headers.get("Upgrade", "").lower() != "websocket":
-                raise refuse("invalid_request", "This address speaks WebSocket only.")
-        except RefusedError as refusal:
-            return self.turn_down(exchange, refusal)
-        try:
+        async with self.account(exchange):
+            await self.house.thawed()
+            try:
+                check_key(request, self.house.key)
+                if request.headers.get("Upgrade", "").lower() != "websocket":
+                    raise refuse("invalid_request", "This address speaks WebSocket only.")
+            except RefusedError as refusal:
+                return self.turn_down(exchange, refusal)
             return await self._serve(request, exchange)
-        except (asyncio.CancelledError, ConnectionError):
-            self.left(exchange)
-            raise
-        except Exception as error:
-            self.house.mistake(error)
-            raise
 
     async def _serve(self, request: web.Request, exchange: Exchange) -> web.StreamResponse:
         refusal = _wrong_address(request)
-        fault = None
-        if refusal is None:
-            self.requests.append(exchange)
-            self._arrived.put_nowait(exchange)
-            fault = self._faults.popleft() if self._faults else None
+        fault = None if refusal else self.accept(exchange)
         instead = await self.play_before_head(request, exchange, fault)
         if instead is not None:
             return instead
@@ -119,8 +109,6 @@ class Realtime(Endpoint):
             return socket
         self.sessions.append(session)
         await session.run()
-        if exchange.outcome == "open":
-            exchange.outcome = "answered"
         return socket
 
 

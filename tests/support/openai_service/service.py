@@ -56,7 +56,6 @@ class OpenAiService(House):
         self.key = key
         self.models = list(models)
         self.compatible = compatible
-        self.dead = False
         self.chat = Chat(self)
         self.speech = Speech(self)
         self.transcriptions = Transcriptions(self)
@@ -122,12 +121,12 @@ class OpenAiService(House):
 
     async def kill(self) -> None:
         """Stop listening and cut all connections, as a process does that dies."""
-        self.dead = True
+        for endpoint in self._endpoints.values():
+            endpoint.killed()
         await self._listening.close()
 
     async def revive(self) -> None:
         """Listen again on the same port; everything scripted is still there."""
-        self.dead = False
         self.thaw()
         self._listening.open()
 
