@@ -288,11 +288,11 @@ class LiveListener:
             if self._live.health.admits():
                 self._down = None
                 error, worked = await self._hold_session()
-                if error is None:
+                if error is None or self._live.adapt(error, self._language):
                     continue
                 self._down = error
-                if self._live.adapt(error, self._language):
-                    continue
+                if self._utterance.awaited:
+                    self._fail(self._utterance, error)
                 failures = 0 if worked else failures
                 log.info("%s: %s", self._live.health.name, error.message)
             elif self._down is None:

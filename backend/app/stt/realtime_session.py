@@ -67,9 +67,14 @@ class Utterance:
         """Something of it was sent."""
 
     @property
+    def awaited(self) -> bool:
+        """Words of it have been asked for and have not come."""
+        return not all(item.done.is_set() for item in self.items)
+
+    @property
     def unfinished(self) -> bool:
         """A session holds something of it whose words have not come."""
-        return self.touched and (self.open.samples > 0 or not all(item.done.is_set() for item in self.items))
+        return self.touched and (self.open.samples > 0 or self.awaited)
 
     def fail(self, error: ProviderError) -> None:
         """Its words do not come."""
@@ -311,6 +316,8 @@ class Session:
             raise fault(self._used.service, error)
         item = next((entry for entry in self._expected if entry is not None), None)
         if item is not None:
+            item.text = ""
+            self._appended = True  # still: it was not committed
             self._expected.remove(item)
             self._settle(item, None)
 
