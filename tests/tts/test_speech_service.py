@@ -593,6 +593,17 @@ async def test_a_server_that_does_not_list_its_voices_speaks_with_the_one_that_i
     assert [request.body["voice"] for request in compatible.speech.requests] == ["af_sky", "alloy"]
 
 
+@pytest.mark.looptime
+async def test_a_server_that_never_says_which_voices_it_has_is_not_waited_for() -> None:
+    async def get_json(path: str) -> object:
+        await asyncio.Event().wait()
+        return None
+
+    voice = SpeechService(ServiceClient("local", "http://127.0.0.1:1/v1"), "kokoro", "af_sky", official=False)
+    await voice.find_voices(get_json)
+    assert [known.id for known in voice.voices] == ["af_sky"]
+
+
 async def test_the_voice_that_is_configured_comes_first_whether_it_is_listed_or_not(
     compatible: OpenAiService, speaking: Speaking
 ) -> None:

@@ -5,6 +5,7 @@ asked for, which needs no decoding and can be played from its first bytes; a ser
 then for MP3. What a service refuses is left out from then on.
 """
 
+import asyncio
 import logging
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
@@ -31,6 +32,8 @@ MAX_CHARACTERS = 4096
 """Longest `input` of a request."""
 PIECE_MS = 40
 """Audio is given on in pieces of at least this length: the network's own may hold a few samples."""
+LIST_TIMEOUT_S = 5.0
+"""How long a list of voices is waited for."""
 KNOWN_VOICE = "alloy"
 """What others than OpenAI are asked for when nothing is known of their voices: most take it for one of theirs."""
 _OPTIONAL = frozenset({"speed", "instructions"})
@@ -101,9 +104,12 @@ class SpeechService:
         if self._official:
             return
         try:
-            self._voices = self._offered(listed_voices(await get_json("/audio/voices")))
+            async with asyncio.timeout(LIST_TIMEOUT_S):
+                self._voices = self._offered(listed_voices(await get_json("/audio/voices")))
         except AhoyError as error:
             log.info("%s does not list its voices: %s", self._client.name, error.message)
+        except TimeoutError:
+            log.info("%s does not list its voices in %g s", self._client.name, LIST_TIMEOUT_S)
 
     async def speak(
         self, text: str, *, voice: str | None = None, language: str | None = None
