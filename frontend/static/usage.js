@@ -67,11 +67,11 @@ globalThis.Ahoy ??= {};
   function line(used) {
     const { money } = globalThis.Ahoy.words;
     const row = document.createElement("li");
+    const where = used.service === "embedded" ? "on the server itself" : used.service;
     const parts = {
       name: WORK[used.capability] ?? used.capability,
       value: used.usd === 0 && used.priced ? "free" : money(used.usd, used.priced),
-      model: used.service === "embedded" ? `${used.model}, on the server itself` : `${used.model}, ${used.service}`,
-      amounts: amounts(used).join(" · "),
+      about: [`${used.model}, ${where}`, ...amounts(used)].join(" · "),
     };
     for (const [kind, text] of Object.entries(parts)) {
       const part = document.createElement("span");
