@@ -1,8 +1,11 @@
 """How an answer is sent: piece by piece, with the fault that a test has asked for in the middle of it."""
 
 import asyncio
+import os
 import socket
+import struct
 from collections.abc import Awaitable, Callable, Iterable
+from typing import cast
 
 from aiohttp import web
 
@@ -103,11 +106,16 @@ def cut(request: web.Request, exchange: Exchange, reset: bool) -> None:
 
 def sever(transport: asyncio.BaseTransport, reset: bool) -> None:
     """End a connection: with RST, or with FIN behind what has been written."""
-    assert isinstance(transport, asyncio.Transport)
     if not reset:
         transport.close()
         return
     held = transport.get_extra_info("socket")
     if held is not None and held.fileno() >= 0:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
-    transport.abort()
+        with socket.socket(fileno=os.dup(held.fileno())) as same:  # not every event loop lets us set options
+            same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    abort(transport)
+
+
+def abort(transport: asyncio.BaseTransport) -> None:
+    """End a connection at once, without what has been written and not yet sent."""
+    cast("asyncio.Transport", transport).abort()  # what sockets have, though not always by inheritance

@@ -5,6 +5,8 @@ import socket
 import ssl
 from collections.abc import Callable
 
+from openai_service.delivery import abort
+
 BACKLOG = 128
 
 
@@ -61,8 +63,7 @@ class Listener:
             task.cancel()
         await asyncio.gather(*self._greeting, return_exceptions=True)
         for transport in self._transports:
-            assert isinstance(transport, asyncio.Transport)
-            transport.abort()
+            abort(transport)
         self._transports.clear()
 
     def _forget_closed(self) -> None:
