@@ -7,8 +7,9 @@ from typing import Any
 import aiohttp
 import openai
 import pytest
+import uvloop
 from openai.types.chat import ChatCompletion
-from openai_service import OpenAiService
+from openai_service import Cut, OpenAiService
 
 pytestmark = pytest.mark.timeout(20)
 ASKED: dict[str, Any] = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello?"}]}
@@ -117,3 +118,23 @@ async def test_https_is_for_those_who_trust_the_certificate() -> None:
             with pytest.raises(aiohttp.ClientConnectorCertificateError):
                 await http.get(service.base_url + "/models")
         assert service.base_url.startswith("https://127.0.0.1:")
+
+
+def test_it_dies_and_cuts_connections_on_uvloop_as_well() -> None:
+    async def live() -> list[str]:
+        async with (
+            OpenAiService() as service,
+            openai.AsyncOpenAI(base_url=service.base_url, api_key=service.key, max_retries=0) as client,
+        ):
+            service.chat.fault(Cut())
+            with pytest.raises(openai.APIConnectionError):
+                await ask(client)
+            assert await ask(client)
+            await service.kill()
+            await service.revive()
+            assert await ask(client)
+            ended = [await service.chat.next_ended() for _ in range(3)]
+            return [exchange.outcome for exchange in ended]
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(live()) == ["cut", "answered", "answered"]
