@@ -6,7 +6,7 @@ The server, `ahoy talk` and the benchmarks hold their conversations through the 
 import asyncio
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import platformdirs
@@ -112,6 +112,8 @@ class Engine:
             for name in ("apology", "refusal", "greeting", *self._phrases_of_budgets):
                 await self._prepare(phrases, name)
             await provision.find_voices()
+            if warning := await provision.slow_warning():
+                log.warning("%s", warning)
         except Exception as error:
             self.problem = error.message if isinstance(error, AhoyError) else "The models could not be loaded."
             raise
@@ -248,12 +250,7 @@ class Engine:
         spoken = {voice.language for voice in self._local_voices}
         language = self.settings.language
         if spoken and language not in {"auto", *spoken}:
-            log.warning(
-                "LANGUAGE=%s is understood, but the embedded voice speaks %s only: it reads other languages with its own "
-                "accent. TTS_PROVIDER names a service that speaks them",
-                language,
-                ", ".join(spoken),
-            )
+            log.warning("LANGUAGE=%s is understood, but %s", language, only_speaks(spoken))
 
     def _load_vad(self) -> VoiceActivityDetector:
         return SileroDetector(self._paths["vad_model"])
@@ -262,6 +259,14 @@ class Engine:
         if self.settings.endpointing != "adaptive":
             return UnaskedTurnDetector()
         return SmartTurnDetector(self._paths["turn_model"], worker=self._understanding)
+
+
+def only_speaks(languages: Iterable[str]) -> str:
+    """What the voices of this machine cannot do, for a person."""
+    return (
+        f"the embedded voice speaks {', '.join(languages)} only: it reads other languages with its own accent. "
+        "TTS_PROVIDER names a service that speaks them"
+    )
 
 
 def data_path(settings: Settings) -> Path:

@@ -29,6 +29,7 @@ from app.tts.embedded import EmbeddedVoices
 from app.tts.fallback import FallbackVoice
 from app.tts.scripted import ScriptedVoice
 from app.tts.tts import SpeechService
+from app.tts.voices import openai_voices
 from app.usage.meter import Capability
 
 MODELS = {"stt": "gpt-transcribe", "llm": "gpt-5.4-mini", "tts": "gpt-4o-mini-tts"}
@@ -97,6 +98,13 @@ class Provision:
         for name in working:
             self._clients[name].open_ahead()
 
+    async def slow_warning(self) -> str | None:
+        """What to say when an embedded voice cannot keep up with itself on this machine."""
+        for member in self.members["tts"]:
+            if isinstance(member.provider, EmbeddedVoices):
+                return await member.provider.slow_warning()
+        return None
+
     async def find_voices(self) -> None:
         """Ask the services which voices they have."""
         for member in self.members["tts"]:
@@ -114,10 +122,15 @@ class Provision:
         self, capability: Capability, make: Callable[[ProviderChoice], P], patience_ms: int
     ) -> list[Member[P]]:
         members = []
-        for choice in self._settings.chain(capability):
+        chain = self._settings.chain(capability)
+        for choice in chain:
+            remote = choice.name in self._clients
             health = Health(f"{choice.name} ({WORK[capability]})", self._doubts[choice.name])
-            model = choice.model or (MODELS[capability] if choice.name in self._clients else "")
-            members.append(Member(choice.name, make(choice), health, patience_ms / 1000, model))
+            # There is nobody behind an embedded model that comes last: it may take the time it needs.
+            last = choice is chain[-1] and not remote
+            patience_s = self._settings.provider_timeout_s if last else patience_ms / 1000
+            model = choice.model or (MODELS[capability] if remote else "")
+            members.append(Member(choice.name, make(choice), health, patience_s, model))
         self.members[capability] = [*members]
         return members
 
@@ -182,11 +195,19 @@ class Provision:
         return SpeechService(
             self._clients[choice.name],
             choice.model or MODELS["tts"],
-            choice.voice or settings.voice or VOICE,
+            choice.voice or self._voice_of(choice),
             speed=settings.tts_speed,
             instructions=settings.tts_instructions or "",
             official=self._official[choice.name],
         )
+
+    def _voice_of(self, choice: ProviderChoice) -> str | None:
+        """The voice of a service that has none of its own in the settings: VOICE, if it is one of OpenAI's."""
+        if not self._official[choice.name]:
+            return None
+        named = self._settings.voice
+        known = {voice.id for voice in openai_voices(choice.model or MODELS["tts"])}
+        return named if named in known else VOICE
 
 
 def is_official(url: str) -> bool:

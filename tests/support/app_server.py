@@ -21,6 +21,8 @@ from app.main import create_app
 
 PATIENCE_S = 20.0
 _SOURCE = str(Path(app.__file__).parent)
+_LASTING = {"lifespan", "Day"}
+"""What runs as long as the application does."""
 
 
 def scripted(**changes: Any) -> Settings:
@@ -129,7 +131,7 @@ def _ours(task: "asyncio.Task[Any]") -> str:
     coroutine: Any = task.get_coro()
     while coroutine is not None:
         code = getattr(coroutine, "cr_code", None) or getattr(coroutine, "ag_code", None)
-        if code is not None and code.co_filename.startswith(_SOURCE) and "lifespan" not in code.co_qualname:
+        if code is not None and code.co_filename.startswith(_SOURCE) and not _LASTING & {*code.co_qualname.split(".")}:
             return str(code.co_qualname)
         coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "ag_await", None)
     return ""

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from app.conversation.endpointing import Endpointing
-from app.conversation.languages import LANGUAGES
 from app.conversation.parting import GOODBYE, HANG_UP_MARK, TRANSFER, TRANSFER_MARK, Parting
 from app.conversation.phrases import Phrases
 from app.conversation.playout import REPORT_LAG_MS
 from app.conversation.turn_state import TurnRules
 from app.core.config import Settings
+from app.core.languages import LANGUAGES
 from app.llm.base import LanguageModel
 from app.stt.base import SpeechToText
 from app.tts.base import TextToSpeech

@@ -4,7 +4,6 @@ An apology must be there when the synthesiser is what failed, so it is kept from
 """
 
 from collections import OrderedDict
-from contextlib import aclosing
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from app.conversation.chunker import SpeechChunker, speakable
 from app.conversation.patience import within
 from app.core.errors import ProviderError
 from app.tts.base import TextToSpeech
+from app.tts.whole import text_to_speech
 
 CAPACITY = 64
 """Phrases remembered beside those that are kept; one of a few seconds is about 200 kB."""
@@ -67,11 +67,7 @@ class Phrases:
         return phrase
 
     async def _speak(self, chunk: str, voice: str | None) -> NDArray[np.int16]:
-        pieces = [np.zeros(0, np.int16)]
-        if words := speakable(chunk):
-            async with aclosing(self._tts.speak(words, voice=voice)) as speech:
-                pieces += [piece async for piece in speech]
-        return np.concatenate(pieces)
+        return await text_to_speech(speakable(chunk), self._tts, voice=voice)
 
     def _forget(self) -> None:
         """Make room: what was not asked for the longest goes."""

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from app.audio.resample import StreamResampler
+from app.audio.converter import StreamConverter
 from app.conversation.brevity import Brevity
 from app.conversation.chunker import SpeechChunker, speakable
 from app.conversation.latency import ReplyClock
@@ -22,8 +22,6 @@ from app.conversation.playout import Playout
 from app.core.errors import BrokenOffError, ProviderError
 from app.llm.base import Message
 
-CONVERTED_AT_ONCE = 6000
-"""Samples that are converted on the event loop: about 0.2 ms of work."""
 CHUNKS_AHEAD = 4
 """Chunks of text that may wait for the synthesiser."""
 
@@ -33,8 +31,9 @@ T = TypeVar("T", str, NDArray[np.int16])
 class Reply:
     """One reply and how far it has come.
 
-    `on_text` is called with each new piece of text, `on_rewritten` when its text became shorter, `on_ready` once, when there is audio to play, `on_wish` with the
-    reason when the model wants to end the conversation with it; `work_s` is the clock that its making is timed by.
+    `on_text` is called with each new piece of text, `on_rewritten` when its text became shorter, `on_ready` once, when
+    there is audio to play, `on_wish` with the reason when the model wants to end the conversation with it; `work_s` is
+    the clock that its making is timed by.
     """
 
     def __init__(
@@ -88,7 +87,7 @@ class Reply:
         for chunk, audio in phrase:
             converter = StreamConverter(providers.phrases.rate_hz, self.playout.rate_hz)
             self.playout.begin_chunk(chunk)
-            self._add_audio(np.concatenate((await converter.push(audio), await converter.flush())))
+            self._add_audio(np.concatenate((await converter.push(audio), converter.flush())))
             self.playout.end_chunk()
         self.playout.finish()
 
@@ -235,7 +234,7 @@ class Reply:
                 self.playout.take_back()
                 self.playout.begin_chunk(chunk)
                 speech = error.go_on(words)
-        self._add_audio(await converter.flush())
+        self._add_audio(converter.flush())
 
     def _take_text_back(self, said: str) -> None:
         """What was not given to the voice will not be said: what comes instead follows `said`."""
@@ -255,26 +254,6 @@ class Reply:
         if not self._ready:
             self._ready = True
             self._on_ready()
-
-
-class StreamConverter:
-    """Brings speech to the transport's rate, piece by piece. Long pieces go to a thread, for a sentence costs
-    milliseconds; short ones cost less than asking one."""
-
-    def __init__(self, from_hz: int, to_hz: int) -> None:
-        self._resampler = None if from_hz == to_hz else StreamResampler(from_hz, to_hz)
-
-    async def push(self, samples: NDArray[np.int16]) -> NDArray[np.int16]:
-        """What `samples` (int16 mono [n]) become; a few of them stay behind until the next call."""
-        if self._resampler is None:
-            return samples
-        if len(samples) <= CONVERTED_AT_ONCE:
-            return self._resampler.push(samples)
-        return await asyncio.to_thread(self._resampler.push, samples)
-
-    async def flush(self) -> NDArray[np.int16]:
-        """What stayed behind."""
-        return np.zeros(0, np.int16) if self._resampler is None else self._resampler.flush()
 
 
 async def _each(stream: AsyncGenerator[T, None], first_s: float, timeout_s: float, who: str) -> AsyncGenerator[T, None]:

@@ -73,6 +73,7 @@ class Conversation:
         account.begin()
         rate_hz = options.transport.rate_hz
         self._buffer = AudioBuffer(rate_hz, preroll_ms=options.preroll_ms, limit_ms=options.buffer_limit_s * 1000)
+        self._words = Words(providers, options, on_partial=self._heard_partly)
         self.ear = Ear(
             providers.vad.open(rate_hz),
             self._buffer,
@@ -83,7 +84,7 @@ class Conversation:
             crowded=lambda: metronome.crowded,
             on_event=self._dispatch,
             on_time=self._fire_timers,
-            on_audio=lambda samples: self._words.hear(samples),
+            on_audio=self._words.hear,
         )
         self._mouth = Mouth(
             providers,
@@ -97,7 +98,6 @@ class Conversation:
             on_event=self._dispatch,
             on_failure=self._reply_failed,
         )
-        self._words = Words(providers, options, on_partial=self._heard_partly)
         self._events: deque[ev.Event] = deque()
         self._dispatching = False
         self._timers: dict[ev.Timer, float] = {}
@@ -299,8 +299,13 @@ class Conversation:
             return
         begun_s = self._spoken.last_voice_s if speculative else self._now_s() - self._spoken.stt_s
         deadline = Deadline(begun_s, self._options.turn_deadline_s, self._now_s)
-        self._mouth.language = self._words.language
+        self._mouth.language = self._spoken_language()
         self._mouth.answer(number, turn, self.history.context(turn, text), speculative=speculative, deadline=deadline)
+
+    def _spoken_language(self) -> str | None:
+        """The language of the reply, if there is a voice for it; where there is none, the voice does what it can."""
+        language = self._words.language
+        return language if any(voice.language in {language, "mul"} for voice in self._providers.tts.voices) else None
 
     # --- what it costs
 

@@ -15,7 +15,7 @@ class Voice:
     id: str
     name: str
     language: str
-    """ISO 639-1 code of the language the voice speaks."""
+    """ISO 639-1 code of the language the voice speaks; `mul` (ISO 639-2) for one that speaks what it is given."""
 
 
 class TextToSpeech(Protocol):

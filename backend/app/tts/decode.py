@@ -15,15 +15,13 @@ import soundfile
 from numpy.typing import NDArray
 
 from app.audio.pcm import from_bytes, from_float
-from app.audio.resample import RATES_HZ, StreamResampler, resample
+from app.audio.resample import RATES_HZ, resample
 from app.core.errors import AudioFormatError
 
 PCM_HZ = 24_000
 MAX_FILE_BYTES = 32 << 20
 """A file that is decoded at once is no longer than this: an hour of MP3, five minutes of WAV."""
 MAX_HEADER_BYTES = 1 << 16
-CONVERTED_AT_ONCE = 6000
-"""Samples that are converted on the event loop: about 0.2 ms of work."""
 _PCM = {"audio/pcm", "audio/x-pcm", "audio/raw", "application/octet-stream", "binary/octet-stream"}
 _WAV = {"audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave"}
 _FILES = {
@@ -66,31 +64,12 @@ def decoder_for(content_type: str, rate_hz: int) -> Decoder | None:
     return FileDecoder(rate_hz) if kind in _FILES else None
 
 
-class Converter:
-    """Brings a stream to another rate. Long pieces go to a thread; short ones cost less than asking one."""
-
-    def __init__(self, from_hz: int, to_hz: int) -> None:
-        self._resampler = None if from_hz == to_hz else StreamResampler(from_hz, to_hz)
-
-    async def push(self, samples: NDArray[np.int16]) -> NDArray[np.int16]:
-        """What `samples` (int16 mono [n]) become; a few of them stay behind until the next call."""
-        if self._resampler is None:
-            return samples
-        if len(samples) <= CONVERTED_AT_ONCE:
-            return self._resampler.push(samples)
-        return await asyncio.to_thread(self._resampler.push, samples)
-
-    def end(self) -> NDArray[np.int16]:
-        """What stayed behind."""
-        return NOTHING if self._resampler is None else self._resampler.flush()
-
-
 class PcmDecoder:
     """16 bits, little-endian. Pieces may end in the middle of a sample; half a sample at the very end is dropped: all
     that can be heard has been given by then."""
 
     def __init__(self, from_hz: int, to_hz: int, *, channels: int = 1) -> None:
-        self._converter = Converter(from_hz, to_hz)
+        self._converter = StreamConverter(from_hz, to_hz)
         self._channels = channels
         self._rest = b""
 
@@ -106,7 +85,7 @@ class PcmDecoder:
 
     async def end(self) -> NDArray[np.int16]:
         """See Decoder."""
-        return self._converter.end()
+        return self._converter.flush()
 
 
 class WavDecoder:

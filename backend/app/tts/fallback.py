@@ -12,11 +12,11 @@ from contextlib import aclosing
 import numpy as np
 from numpy.typing import NDArray
 
+from app.audio.converter import StreamConverter
 from app.core.errors import AhoyError, BrokenOffError, ProviderError
 from app.remote.chain import Chain, Member, first_item, stop_stream
 from app.remote.faults import late
 from app.tts.base import TextToSpeech, Voice
-from app.tts.decode import Converter
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ class FallbackVoice:
             return self._speak(words, voice, language, gone, because or failure)
 
         rate_hz = member.provider.rate_hz
-        converter = Converter(rate_hz, self.rate_hz)
+        converter = StreamConverter(rate_hz, self.rate_hz)
         now_s = asyncio.get_running_loop().time
         heard_at_s = now_s()
         async with aclosing(speech):
@@ -113,7 +113,7 @@ class FallbackVoice:
                     if len(gone) == len(self._members):
                         raise because or error from None
                     raise BrokenOffError(f"{member.name} broke off: {error.message}", go_on) from error
-        if len(rest := converter.end()):
+        if len(rest := converter.flush()):
             yield rest
 
     def _chain_for(self, voice: str | None) -> Chain[TextToSpeech]:

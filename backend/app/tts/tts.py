@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.core.errors import AhoyError, AudioFormatError, ProviderError, ServiceError
+from app.core.languages import LANGUAGES
 from app.remote.client import ServiceClient, pieces
 from app.remote.faults import nonsense
 from app.tts.base import Voice
 from app.tts.decode import PCM_HZ, decoder_for
 from app.tts.onset import Onset
-from app.tts.voices import EVERY_LANGUAGE, LANGUAGE_NAMES, listed_voices, named_voice, openai_voices
+from app.tts.voices import EVERY_LANGUAGE, listed_voices, named_voice, openai_voices
 from app.tts.whole import text_to_speech
 from app.usage.meter import Usage, report
 
@@ -174,7 +175,7 @@ class SpeechService:
         if self._speed != 1:
             request["speed"] = self._speed
         if self._takes_instructions:
-            spoken = LANGUAGE_NAMES.get(language or "")
+            spoken = LANGUAGES.get(language or "")
             request["instructions"] = " ".join(filter(None, (self._instructions, spoken and f"Speak {spoken}.")))
         return {name: value for name, value in request.items() if value != "" and name not in fit.left_out}
 

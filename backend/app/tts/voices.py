@@ -39,36 +39,6 @@ _KOKORO_LANGUAGES = {
 }
 """What the first letter of a Kokoro voice says (hexgrad/Kokoro-82M, VOICES.md)."""
 _CODE = re.compile(r"([a-z]{2})([-_][A-Za-z]{2,4})?")
-LANGUAGE_NAMES = {
-    "ar": "Arabic",
-    "cs": "Czech",
-    "da": "Danish",
-    "de": "German",
-    "el": "Greek",
-    "en": "English",
-    "es": "Spanish",
-    "fi": "Finnish",
-    "fr": "French",
-    "he": "Hebrew",
-    "hi": "Hindi",
-    "hu": "Hungarian",
-    "id": "Indonesian",
-    "it": "Italian",
-    "ja": "Japanese",
-    "ko": "Korean",
-    "nl": "Dutch",
-    "no": "Norwegian",
-    "pl": "Polish",
-    "pt": "Portuguese",
-    "ro": "Romanian",
-    "ru": "Russian",
-    "sv": "Swedish",
-    "tr": "Turkish",
-    "uk": "Ukrainian",
-    "vi": "Vietnamese",
-    "zh": "Chinese",
-}
-"""What a model is told to speak (ISO 639-1)."""
 
 
 def openai_voices(model: str) -> list[Voice]:

@@ -1,4 +1,4 @@
-"""The languages that people may speak, as the language model and people call them (ISO 639-1)."""
+"""The languages that people may speak, as models and people call them (ISO 639-1)."""
 
 LANGUAGES = {
     "ar": "Arabic",
