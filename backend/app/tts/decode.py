@@ -14,6 +14,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from app.audio.converter import StreamConverter
 from app.audio.pcm import from_bytes, from_float
 from app.audio.resample import RATES_HZ, resample
 from app.core.errors import AudioFormatError
