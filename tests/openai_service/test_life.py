@@ -131,6 +131,8 @@ def test_it_dies_and_cuts_connections_on_uvloop_as_well() -> None:
                 await ask(client)
             assert await ask(client)
             await service.kill()
+            with pytest.raises(openai.APIConnectionError):
+                await ask(client)
             await service.revive()
             assert await ask(client)
             ended = [await service.chat.next_ended() for _ in range(3)]
