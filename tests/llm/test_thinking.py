@@ -1,5 +1,7 @@
 """What a reasoning model thinks is not part of its answer."""
 
+from itertools import pairwise
+
 import pytest
 from app.llm.thinking import ThinkFilter
 from hypothesis import example, given
@@ -98,7 +100,7 @@ def test_a_thought_without_end_takes_no_memory() -> None:
 @example(text="<think>x</think>", cuts=[3, 10, 14])
 def test_it_does_not_matter_how_a_reply_is_cut_into_pieces(text: str, cuts: list[int]) -> None:
     borders = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-    pieces = [text[start:end] for start, end in zip(borders, borders[1:], strict=False)]
+    pieces = [text[start:end] for start, end in pairwise(borders)]
     assert answer(*pieces) == answer(text)
 
 
