@@ -7,6 +7,7 @@ from contextlib import aclosing
 
 import pytest
 from app.core.errors import ServiceError
+from app.llm import chat
 from app.llm.base import Message
 from app.llm.chat import ChatModel
 from app.llm.tools import Tool, ToolCall
@@ -192,6 +193,18 @@ async def test_either_of_the_two_ends_of_a_stream_is_enough(
     assert await said(model_of(service)) == ["Hello!"]
 
 
+async def test_a_stream_that_does_not_end_behind_the_last_word_is_not_waited_for(
+    service: OpenAiService, model_of: ModelOf, bills: list[Usage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat, "TAIL_S", 0.05)
+    service.chat.reply("It is deep.")
+    service.chat.fault(Stall(after=5))  # the role, three words and the end
+    assert "".join(await said(model_of(service))) == "It is deep."
+    assert (bills[0].estimated, bills[0].given_up) == (True, False)
+    async with asyncio.timeout(5):
+        await service.chat.next_gone()
+
+
 async def test_an_answer_in_one_piece_is_taken_from_servers_that_do_not_stream(
     compatible: OpenAiService, model_of: ModelOf, bills: list[Usage]
 ) -> None:
@@ -221,6 +234,26 @@ async def test_what_the_rules_forbid_is_an_error_if_nothing_was_said_and_an_end_
     assert caught.value.code == "content_filtered"
     service.chat.reply("Once upon a time.", finish_reason="content_filter")
     assert "".join(await said(model)) == "Once upon a time."
+
+
+async def test_what_a_local_model_thinks_in_front_of_its_answer_is_not_said_but_counted(
+    compatible: OpenAiService, model_of: ModelOf, bills: list[Usage]
+) -> None:
+    compatible.chat.reply(tokens=("<thi", "nk>", "They greet", " me.", "</think>", "\n\n", "Ahoy", "!"))
+    assert await said(model_of(compatible)) == ["Ahoy", "!"]
+    assert bills[0].output_tokens == 8
+
+
+async def test_a_model_that_only_thinks_says_nothing(compatible: OpenAiService, model_of: ModelOf) -> None:
+    compatible.chat.reply("<think>They greet me. What could I say to that", finish_reason="length")
+    assert await said(model_of(compatible)) == []
+
+
+async def test_a_word_that_looks_like_the_beginning_of_a_thought_is_said(
+    compatible: OpenAiService, model_of: ModelOf
+) -> None:
+    compatible.chat.reply("<th")
+    assert await said(model_of(compatible)) == ["<th"]
 
 
 async def test_words_of_a_model_that_refuses_are_said(service: OpenAiService, model_of: ModelOf) -> None:

@@ -34,9 +34,7 @@ def test_what_fits_are_the_latest_messages_and_the_system_prompt(said: list[Mess
     assert rest[len(rest) - len(needed) :] == needed
     assert tokens_of(kept) <= limit_tokens or rest == needed
     if len(rest) < len(said):
-        assert tokens_of([SYSTEM, *said[len(said) - len(rest) - 1 :]]) > limit_tokens, (
-            "only what must be is left out"
-        )
+        assert tokens_of([SYSTEM, *said[len(said) - len(rest) - 1 :]]) > limit_tokens, "only what must be is left out"
 
 
 @given(spoken)

@@ -99,8 +99,9 @@ async def test_the_third_is_asked_at_once_when_the_second_fails_while_the_first_
     assert looptime == pytest.approx(1.2)
 
 
-async def test_when_everybody_fails_it_is_told_what_was_wrong_with_the_preferred_one() -> None:
-    slow = Provider("one", ServiceError("The first.", code="service_failed"), delay_s=3)
+@pytest.mark.parametrize("delay_s", [0.05, 3])
+async def test_when_everybody_fails_it_is_told_what_was_wrong_with_the_preferred_one(delay_s: float) -> None:
+    slow = Provider("one", ServiceError("The first.", code="service_failed"), delay_s=delay_s)
     quick = Provider("two", ServiceError("The second.", code="service_failed"))
     with pytest.raises(ServiceError, match="The first"):
         await ask(chain_of(slow, quick))

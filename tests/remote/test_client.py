@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp.http_writer import StreamWriter
 from app.core.errors import ServiceError
 from app.remote import client as client_module
 from app.remote.client import ServiceClient, pieces
@@ -161,12 +162,21 @@ async def test_a_request_that_was_cut_is_not_sent_again(service: OpenAiService, 
 
 
 async def test_a_connection_that_closes_before_anything_is_written_to_it_is_replaced(
-    service: OpenAiService, client: ServiceClient
+    service: OpenAiService, client: ServiceClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    begin = StreamWriter.write_headers
+    closing = ["once"]
+
+    async def closed(writer: StreamWriter, *about: Any) -> None:
+        await begin(writer, *about)
+        if closing and writer.transport:
+            closing.pop()
+            asyncio.get_running_loop().call_soon(writer.transport.close)  # its end at the service has just been read
+
     await ask(client)
-    for kept in client._session.connector._conns.values():  # type: ignore[union-attr]
-        kept[0][0].transport.close()  # as when the service's end of it has just been read
+    monkeypatch.setattr(StreamWriter, "write_headers", closed)
     assert await ask(client)
+    assert not closing
     assert len(service.chat.requests) == 2
     assert service.connections == 2
 

@@ -86,7 +86,8 @@ class ChatModel:
     ) -> None:
         self._client = client
         self._model = model
-        self._official = official
+        self._thinks_aloud = not official
+        """It may write its thoughts in front of the answer."""
         self._context_tokens = context_tokens
         self._believed = True
         """Nobody has said that `context_tokens` is too much."""
@@ -156,7 +157,7 @@ class ChatModel:
     ) -> AsyncGenerator[str | ToolCall, None]:
         """One request and its answer."""
         body = self._body(dialect, messages, max_tokens, tools)
-        answer = Completion(self._client.name)
+        answer = Completion(self._client.name, thinks_aloud=self._thinks_aloud)
         given = 0
         with self._counted(answer, messages, tools):
             async with self._client.post("/chat/completions", model=self._model, json=body) as response:
@@ -168,8 +169,8 @@ class ChatModel:
                             given += 1
                         if given > max_tokens:  # room for thoughts that became words, or a server without a limit
                             return
-                for call in answer.calls():
-                    yield call
+                for item in answer.end():
+                    yield item
 
     async def _events(
         self, response: aiohttp.ClientResponse, answer: Completion

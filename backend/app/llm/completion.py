@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from app.llm.thinking import ThinkFilter
 from app.llm.tools import ToolCall
 from app.remote.faults import broken_off, filtered, nonsense, stream_error
 
@@ -78,9 +79,10 @@ class _Wish:
 
 
 class Completion:
-    """One answer of `service`: give it what arrives, it gives the words and the calls of tools."""
+    """One answer of `service`: give it what arrives, it gives the words and the calls of tools. What a model that
+    `thinks_aloud` writes in front of its answer is left out."""
 
-    def __init__(self, service: str) -> None:
+    def __init__(self, service: str, *, thinks_aloud: bool = False) -> None:
         self.count: Count | None = None
         """What the service says it took; it says so at the end."""
         self.written: list[str] = []
@@ -89,6 +91,7 @@ class Completion:
         """The model has come to an end: nothing but the count may follow."""
         self._service = service
         self._said = False
+        self._thoughts = ThinkFilter() if thinks_aloud else None
         self._wishes: dict[int, _Wish] = {}
 
     def take(self, data: bytes, *, last: bool = False) -> Iterator[str]:
@@ -116,11 +119,13 @@ class Completion:
                 raise filtered(self._service)
             self.finished = self.finished or bool(choice.finish_reason)
 
-    def calls(self) -> Iterator[ToolCall]:
-        """The calls of tools, once the answer is complete. Raises ServiceError when it is not, and for a call that
-        cannot be made."""
+    def end(self) -> Iterator[str | ToolCall]:
+        """The rest of the words, and the calls of tools. Raises ServiceError when the answer is not complete, and for a
+        call that cannot be made."""
         if not self.finished:
             raise broken_off(self._service)
+        if self._thoughts and (text := self._thoughts.flush()):
+            yield text
         for wish in self._wishes.values():
             arguments = wish.arguments or "{}"
             try:
@@ -135,10 +140,13 @@ class Completion:
         if words.reasoning_content:
             self.written.append(words.reasoning_content)
         for text in (words.content, words.refusal):
-            if text:
+            if not text:
+                continue
+            self.written.append(text)
+            said = self._thoughts.push(text) if self._thoughts else text
+            if said:
                 self._said = True
-                self.written.append(text)
-                yield text
+                yield said
         for position, call in enumerate(words.tool_calls or ()):
             self._add(call, position)
 

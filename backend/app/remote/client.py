@@ -70,13 +70,9 @@ class ServiceClient:
         come out as ServiceError as well. Leaving before the end closes the connection."""
         try:
             async with await self._send(path, json, form) as response:
-                try:
-                    if response.status != 200:
-                        raise await self._refusal(response, model)
-                    yield response
-                finally:
-                    if not response.content.at_eof():
-                        response.close()
+                if response.status != 200:
+                    raise await self._refusal(response, model)
+                yield response
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise unreachable(self.name, error) from error
 
