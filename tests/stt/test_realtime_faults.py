@@ -1,7 +1,8 @@
 """Live recognition when something goes wrong: the utterance is given back at once, and the next one goes well."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -181,13 +182,17 @@ async def test_a_session_that_ends_between_two_utterances_harms_neither(service:
 
 
 async def test_three_who_wait_in_vain_leave_it_alone_until_one_has_tried_again(service: OpenAiService) -> None:
-    service.realtime.fault(Silence(), Silence(), Silence())
+    service.realtime.fault(*[Silence()] * 4)
     async with staged(service, patience_s=0.1) as stage:
         while stage.health.works:
             await stage.lost()
             await asyncio.sleep(0.01)  # a new session opens
         assert await stage.lost() == "service_failed", "at once: it is left alone"
         assert service.realtime.received == []
+        stage.now_s += 100
+        while stage.health.admits():  # a new session opens, and its words do not come either: once is enough now
+            await stage.lost()
+            await asyncio.sleep(0.01)
         stage.now_s += 100
         assert await stage.understood() == service.realtime.usual.text
         assert stage.health.works
@@ -284,16 +289,56 @@ async def test_a_service_that_freezes_is_given_up_in_time_and_taken_up_again(ser
     ids=str,
 )
 async def test_a_service_that_talks_nonsense_is_told_so(message: str | bytes) -> None:
+    async with talking(lambda kind: [message] if kind == APPEND else []) as stage:
+        assert await stage.lost() == "service_answer"
+
+
+def transcription(kind: str, item_id: str, **fields: str) -> str:
+    event = {"type": f"conversation.item.input_audio_transcription.{kind}", "item_id": item_id} | fields
+    return json.dumps(event)
+
+
+async def test_words_that_come_before_the_commit_is_confirmed_are_taken() -> None:
+    said = [
+        transcription("completed", "item_1", transcript="Ever tried."),
+        json.dumps({"type": "input_audio_buffer.committed", "item_id": "item_1"}),
+        transcription("completed", "item_1", transcript="Said twice."),
+    ]
+    async with talking(lambda kind: said if kind == COMMIT else []) as stage:
+        assert (await stage.utterance()).text == "Ever tried."
+        assert (await stage.listener.finish()).text == "Ever tried."
+    assert len(stage.used) == 1
+
+
+async def test_words_of_what_is_about_to_be_forgotten_are_not_shown() -> None:
+    answers = {
+        APPEND: [transcription("delta", "item_1", delta="old")],
+        "input_audio_buffer.clear": [
+            transcription("delta", "item_0", delta="older"),
+            json.dumps({"type": "input_audio_buffer.cleared"}),
+        ],
+    }
+    async with talking(lambda kind: answers.get(kind, [])) as stage:
+        stage.listener.begin()
+        stage.listener.hear(SPEECH)
+        assert await stage.shown.get() == "old"
+        answers[APPEND] = [transcription("delta", "item_2", delta="new")]
+        stage.listener.begin()
+        stage.listener.hear(SPEECH)
+        assert await stage.shown.get() == "new"
+
+
+@asynccontextmanager
+async def talking(answers: Callable[[str], Sequence[str | bytes]]) -> AsyncIterator[Stage]:
+    """A service that answers each type of event with these messages."""
+
     async def talk(request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()
         await socket.prepare(request)
         async for said in socket:
-            if '"session.update"' in said.data:
-                await socket.send_str('{"type": "session.updated"}')
-            elif isinstance(message, str):
-                await socket.send_str(message)
-            else:
-                await socket.send_bytes(message)
+            kind = json.loads(said.data)["type"]
+            for message in ['{"type": "session.updated"}'] if kind == UPDATE else answers(kind):
+                await (socket.send_str(message) if isinstance(message, str) else socket.send_bytes(message))
         return socket
 
     application = web.Application()
@@ -302,10 +347,13 @@ async def test_a_service_that_talks_nonsense_is_told_so(message: str | bytes) ->
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     stage = Stage(f"http://127.0.0.1:{runner.addresses[0][1]}/v1", None, 5.0)
-    assert await stage.lost() == "service_answer"
-    await stage.live.close()
-    await stage.client.close()
-    await runner.cleanup()
+    bind(stage, lambda: 1)
+    try:
+        yield stage
+    finally:
+        await stage.live.close()
+        await stage.client.close()
+        await runner.cleanup()
 
 
 # --- the end
