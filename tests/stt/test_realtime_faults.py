@@ -137,13 +137,17 @@ async def test_an_utterance_that_is_lost_is_given_back_and_the_next_goes_well(
 
 
 async def test_words_that_do_not_come_in_time_are_not_waited_for(service: OpenAiService) -> None:
-    service.realtime.fault(Silence())
-    async with staged(service, patience_s=0.2) as stage:
+    async with staged(service) as stage:
+        await stage.utterance()
+        service.realtime.fault(Silence())
+        stage.live.patience_s = 0.1
         assert await stage.lost() == "service_late"
+        stage.live.patience_s = 5.0
         assert await stage.understood() == service.realtime.usual.text
     assert len(service.realtime.sessions) == 2, "whoever is stuck is not asked again"
     given_up = Usage("stt", "openai", MODEL, audio_s=1.0, estimated=True, given_up=True)
-    assert stage.used == [given_up, Usage("stt", "openai", MODEL, audio_s=1.0)]
+    words = Usage("stt", "openai", MODEL, audio_s=1.0)
+    assert stage.used == [words, given_up, words]
 
 
 async def test_a_commit_that_comes_to_nothing_is_harmless(service: OpenAiService) -> None:
@@ -182,18 +186,18 @@ async def test_a_session_that_ends_between_two_utterances_harms_neither(service:
 
 
 async def test_three_who_wait_in_vain_leave_it_alone_until_one_has_tried_again(service: OpenAiService) -> None:
-    service.realtime.fault(*[Silence()] * 4)
+    service.realtime.delay_s = 60.0
     async with staged(service, patience_s=0.1) as stage:
         while stage.health.works:
             await stage.lost()
             await asyncio.sleep(0.01)  # a new session opens
         assert await stage.lost() == "service_failed", "at once: it is left alone"
-        assert service.realtime.received == []
         stage.now_s += 100
         while stage.health.admits():  # a new session opens, and its words do not come either: once is enough now
             await stage.lost()
             await asyncio.sleep(0.01)
         stage.now_s += 100
+        stage.live.patience_s, service.realtime.delay_s = 5.0, 0.0
         assert await stage.understood() == service.realtime.usual.text
         assert stage.health.works
 
@@ -248,6 +252,7 @@ async def test_a_handshake_that_stalls_is_waited_for_as_long_as_words_are(servic
     service.realtime.fault(Stall())
     async with staged(service, patience_s=0.2) as stage:
         assert await stage.lost() == "service_late"
+        stage.live.patience_s = 5.0
         service.realtime.release()
         assert await stage.understood() == service.realtime.usual.text
 
@@ -268,11 +273,13 @@ async def test_a_service_that_dies_in_the_middle_and_comes_back(service: OpenAiS
 
 
 async def test_a_service_that_freezes_is_given_up_in_time_and_taken_up_again(service: OpenAiService) -> None:
-    async with staged(service, patience_s=0.2) as stage:
+    async with staged(service) as stage:
         await stage.utterance()
         await service.freeze()
+        stage.live.patience_s = 0.1
         assert await stage.lost() == "service_late"
         service.thaw()
+        stage.live.patience_s = 5.0
         assert await stage.understood() == service.realtime.usual.text
 
 
