@@ -169,7 +169,8 @@ class Engine:
         """A new conversation, or one that goes on from a `history` and an `account`; run it with `hold`. `name` stands
         for it in the logs. Raises OverloadedError when there are too many already."""
         if reason := self.no_room_because:
-            raise OverloadedError(reason, code="server_full" if self._providers else None)
+            full = "budget_spent" if self.day.over else "server_full"
+            raise OverloadedError(reason, code=full if self._providers else None)
         account = account or self._new_account()
         conversation = Conversation(
             name, self.providers, options, outlet, self.metronome, account=account, history=history

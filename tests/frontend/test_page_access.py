@@ -4,6 +4,7 @@ import re
 
 import pytest
 from page_stage import PageServer, in_state, talk, tone, visitor
+from page_usage import CHAT, cost
 from playwright.sync_api import Browser, Page, expect
 
 CONTRAST = """() => {
@@ -55,6 +56,8 @@ def fill(page: Page, server: PageServer) -> None:
     line.tell("latency", turn=1, reply=1, voice_to_voice_ms=640, speculative=True, stages=stages)
     line.tell("error", code="provider_failed", message="The voice gave nothing.", fatal=False)
     page.locator("#latency summary").click()
+    cost(line, CHAT)
+    page.locator("#usage summary").click()
 
 
 def ring(page: Page, server: PageServer) -> None:

@@ -6,6 +6,7 @@ unless a test says otherwise, so a conversation takes a second and always goes t
 
 import asyncio
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -39,6 +40,7 @@ def scripted(**changes: Any) -> Settings:
         "scripted_audio_ms": 200,
         "host": "127.0.0.1",
         "greeting": "",
+        "data_dir": tempfile.mkdtemp(prefix="ahoy-tests-"),
     }
     return Settings(**{**quick, **changes})
 

@@ -219,6 +219,8 @@ class Phone:
                     self.refuse(401, "unauthorized", "This server wants its key.")
                 elif self.path == "/api/phone":
                     self.send(200 if phone.about else 404, phone.about)
+                elif self.path == "/api/usage":
+                    self.send(200, {"today": {"usd": 0.31, "priced": True}})
                 elif self.path == "/api/call" and phone.refusal:
                     self.send(phone.refusal[0], {"error": phone.refusal[1]})
                 elif self.path == "/api/call":

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
-from app.usage.account import KEPT_TURNS, Account
+from app.usage.account import KEPT_TURNS, Account, Tally
 from app.usage.ledger import Amounts, Work
 from app.usage.meter import Usage, bind, report
 from app.usage.prices import Prices
@@ -205,3 +205,16 @@ def test_of_a_long_conversation_the_latest_turns_are_remembered() -> None:
     kept = [line["turn"] for line in ours.as_json()["turns"]]
     assert kept == list(range(51, KEPT_TURNS + 51))
     assert ours.earlier.usd == 50
+
+
+def test_what_was_made_for_a_reply_that_nobody_heard_is_wasted_after_all() -> None:
+    account = Account(Prices((("costly", "output", 1.0),)))
+    tally = Tally(account)
+    tally.add(Usage("llm", "openai", "costly", output_tokens=10_000), 3)
+    tally.add(Usage("llm", "openai", "costly", output_tokens=5_000, given_up=True), 3)
+    assert (account.spent_usd, account.wasted_usd) == pytest.approx((0.015, 0.005))
+    tally.waste(3)
+    tally.waste(3)
+    assert (account.spent_usd, account.wasted_usd) == pytest.approx((0.015, 0.015))
+    assert account.of_turn(3).requests == 2, "nothing is counted twice"
+    assert account.of_turn(3).wasted_usd == pytest.approx(0.015)

@@ -41,6 +41,14 @@ class CallLine(BaseModel):
     final: bool = Field(description="false while it is still being said.")
 
 
+class Spent(BaseModel):
+    """What something has cost."""
+
+    usd: float = Field(description="US dollars, as far as prices are known.", examples=[0.31])
+    wasted_usd: float = Field(description="The part that was paid for what was given up.")
+    priced: bool = Field(description="Everything has a known price; if not, it cost more than `usd` says.")
+
+
 class CallSnapshot(BaseModel):
     """A call as it stands."""
 
@@ -54,6 +62,7 @@ class CallSnapshot(BaseModel):
     on_hold: bool
     duration_s: float
     captions: list[CallLine]
+    usage: Spent | None = Field(description="What services have cost for it; null before it is connected.")
 
 
 class PhoneState(BaseModel):

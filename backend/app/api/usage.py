@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
-from app.api.call_shapes import errors
+from app.api.call_shapes import Spent, errors
 from app.api.health import the_engine
 from app.core.access import who_calls
 from app.core.errors import AccessError
@@ -16,14 +16,6 @@ from app.engine import Engine
 SHOWN_DAYS = 30
 
 router = APIRouter(prefix="/api", tags=["usage"])
-
-
-class Spent(BaseModel):
-    """What something has cost."""
-
-    usd: float = Field(description="US dollars, as far as prices are known.", examples=[0.31])
-    wasted_usd: float = Field(description="The part that was paid for what was given up.")
-    priced: bool = Field(description="Everything has a known price; if not, it cost more than `usd` says.")
 
 
 class Used(Spent):

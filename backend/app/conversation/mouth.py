@@ -20,6 +20,8 @@ from app.conversation.options import Options, Providers
 from app.conversation.patience import Deadline
 from app.conversation.reply import Reply
 from app.llm.base import Message
+from app.usage.account import Account, Tally
+from app.usage.meter import bind
 
 
 class Mouth:
@@ -39,7 +41,9 @@ class Mouth:
         spawn: Callable[..., asyncio.Task[None]],
         on_event: Callable[[Event], None],
         on_failure: Callable[[Exception], None],
+        account: Account,
     ) -> None:
+        self._account = account
         self._providers = providers
         self._options = options
         self._history = history
@@ -53,6 +57,8 @@ class Mouth:
         self.language: str | None = options.language
         """ISO 639-1 code of what the replies are in; None when it is not known."""
         self._reply: Reply | None = None
+        self._tally = Tally(account)
+        """What the making of the reply has cost."""
 
     @property
     def resting(self) -> asyncio.Task[None] | None:
@@ -65,12 +71,12 @@ class Mouth:
         """Begin to make the answer to `context`, to be heard by `deadline`."""
         reply = self._begin(number, turn, speculative=speculative)
         answer = partial(reply.answer, language=self.language, deadline=deadline)
-        reply.task = self._spawn(self._make, reply, answer, context)
+        reply.task = self._spawn(self._make, reply, self._tally, answer, context)
 
     def say(self, number: int, turn: int, text: str) -> None:
         """Begin to make a reply of fixed words."""
         reply = self._begin(number, turn)
-        reply.task = self._spawn(self._make, reply, reply.say, text)
+        reply.task = self._spawn(self._make, reply, self._tally, reply.say, text)
 
     def commit(self) -> None:
         """Its text may be shown: what there is, and what comes."""
@@ -123,6 +129,8 @@ class Mouth:
         if reply is None:
             return
         reply.stop()
+        if not reply.playing:
+            self._tally.waste(reply.turn)
         heard = reply.playout.heard_text(self._now_ms()) if reply.playing else ""
         if reply.playing and interrupted:
             self._tell(msg.AudioCleared(reply.number))
@@ -143,9 +151,13 @@ class Mouth:
             on_ready=lambda: self._on_event(ReplyReady(self._clock_ms(), number)),
         )
         self._reply = reply
+        self._tally = Tally(self._account)
         return reply
 
-    async def _make(self, reply: Reply, how: Callable[..., Coroutine[Any, Any, None]], what: object) -> None:
+    async def _make(
+        self, reply: Reply, tally: Tally, how: Callable[..., Coroutine[Any, Any, None]], what: object
+    ) -> None:
+        bind(tally, lambda: reply.turn)
         try:
             await how(what, self._providers, self._options)
         except Exception as error:

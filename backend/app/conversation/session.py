@@ -97,6 +97,7 @@ class Conversation:
             spawn=self._tasks.spawn,
             on_event=self._dispatch,
             on_failure=self._reply_failed,
+            account=account,
         )
         self._events: deque[ev.Event] = deque()
         self._dispatching = False

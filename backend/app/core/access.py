@@ -1,4 +1,4 @@
-"""Who may place calls: calls cost money and reach people, so it is nobody but who shows that they may.
+"""Who may use the API: calls cost money and reach people, so it is nobody but who shows that they may.
 
 With API_KEY set, that is whoever sends it. Without, it is somebody at this computer: the connection comes from it, no
 proxy or tunnel stands in between, and the browser was told a name of this computer and not one that an attacker made
@@ -33,15 +33,13 @@ def who_calls(client: str | None, headers: Mapping[str, str], settings: Settings
     sent = _by_name(headers)
     origins: Sequence[str | None] = sent.get("origin") or [None]
     if len(origins) > 1 or not origin_allowed(origins[0], _only(sent.get("host")), settings):
-        raise AccessError(
-            "This page may not place calls: its origin is not in ALLOWED_ORIGINS", code="origin_not_allowed"
-        )
+        raise AccessError("This page may not ask this: its origin is not in ALLOWED_ORIGINS", code="origin_not_allowed")
     if settings.api_key is not None:
         _check_key(sent.get("authorization", []), settings.api_key.get_secret_value())
         return KEY_HOLDER
     if client is None or not is_local(client, headers):
         raise AccessError(
-            "Without API_KEY, calls are placed from this computer only, at http://127.0.0.1 or http://localhost: set "
+            "Without API_KEY, this is for this computer only, at http://127.0.0.1 or http://localhost: set "
             "API_KEY and send it as Authorization: Bearer ...",
             code="local_only",
         )

@@ -143,6 +143,8 @@ class Call:
             case msg.ReplyDone(turn, reply, _, heard, _):
                 line = self._caption("assistant", turn, reply)
                 line.text, line.final = heard, True
+            case msg.UsageShown():
+                pass  # it is asked of the account
             case _:
                 return
         self.changed()
@@ -178,6 +180,7 @@ class Call:
             "captions": [
                 {"who": line.who, "text": line.text, "final": line.final} for line in self.captions if line.text
             ],
+            "usage": self.account.summary() if self.account else None,
         }
 
     def _caption(self, who: Literal["caller", "assistant"], turn: int, reply: int) -> Caption:

@@ -1,5 +1,6 @@
 """What one conversation has cost, and whether it may go on."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,6 +26,25 @@ class UsageShown:
     priced: bool
     """Everything has a price; if not, it cost more than it says."""
     services: Ledger
+
+
+class Tally:
+    """What is used for one reply, on its way to the account: nobody may ever hear it."""
+
+    def __init__(self, account: "Account") -> None:
+        self._account = account
+        self._usages: list[Usage] = []
+
+    def add(self, usage: Usage, turn: int) -> None:
+        """See Meter."""
+        self._account.add(usage, turn)
+        if not usage.given_up:  # what was given up is known to be wasted
+            self._usages.append(usage)
+
+    def waste(self, turn: int) -> None:
+        """Nobody has heard anything of it."""
+        self._account.waste(self._usages, turn)
+        self._usages.clear()
 
 
 class Account:
@@ -61,6 +81,17 @@ class Account:
         self._told = False
         if self._day:
             self._day.add(usage, turn)
+
+    def waste(self, usages: Iterable[Usage], turn: int) -> None:
+        """What these requests took was for nothing after all: nobody heard what they made. It was added before."""
+        for usage in usages:
+            amounts = Amounts(wasted_usd=self._prices.usd(usage) or 0.0)
+            self._ledger.put(Work(usage.capability, usage.service, usage.model), amounts)
+            self._total += amounts
+            self._turns[turn] = self._turns.get(turn, Amounts()) + amounts
+            if self._day:
+                self._day.waste(usage)
+        self._told = False
 
     @property
     def total(self) -> Amounts:

@@ -84,6 +84,14 @@ class Day:
         if amounts.costs:
             self._due.set()
 
+    def waste(self, usage: Usage) -> None:
+        """What this took was for nothing after all. It was added before."""
+        amounts = Amounts(wasted_usd=self._prices.usd(usage) or 0.0)
+        work = Work(usage.capability, usage.service, usage.model)
+        self._unwritten.setdefault(self._today(), Ledger()).put(work, amounts)
+        if amounts.wasted_usd:
+            self._due.set()
+
     @property
     def ledger(self) -> Ledger:
         """What was used today."""

@@ -34,7 +34,7 @@ SURPLUS_NOTICE = 50
 
 NORMAL, GOING_AWAY, POLICY, FAILED, TRY_LATER = 1000, 1001, 1008, 1011, 1013
 """Close codes: RFC 6455 section 7.4.1; 1013 of the IANA registry."""
-_CLOSE_CODES = {"client": NORMAL, "idle": NORMAL, "shutdown": GOING_AWAY, "failed": FAILED}
+_CLOSE_CODES = {"client": NORMAL, "idle": NORMAL, "budget": NORMAL, "shutdown": GOING_AWAY, "failed": FAILED}
 
 log = logging.getLogger(__name__)
 
