@@ -15,7 +15,7 @@ from app.audio.wav import read_audio
 from app.core.errors import AudioFormatError, ModelError, OverloadedError, ProviderError
 from app.inference.store import ModelStore
 from app.inference.worker import Worker
-from app.stt import whisper
+from app.stt import embedded_whisper as whisper
 from app.stt.embedded_whisper import WhisperRecognizer, without_loop
 from event_loop import counted_turns
 from hypothesis import given

@@ -46,8 +46,9 @@ class Stage:
     def __init__(self, live: LiveTranscription, rate_hz: int, language: str | None) -> None:
         self.rate_hz = rate_hz
         self.shown: asyncio.Queue[str] = asyncio.Queue(1000)
-        self.listener = live.open(rate_hz, language=language, on_partial=self.shown.put_nowait)
         self.account = Account()
+        bind(self.account, lambda: 1)
+        self.listener = live.open(rate_hz, language=language, on_partial=self.shown.put_nowait)
 
     def say(self, samples: np.ndarray) -> None:
         """In frames of 20 ms, as transports bring them."""
@@ -74,7 +75,6 @@ async def staged(
     client = ServiceClient("openai", service.base_url, service.key)
     live = LiveTranscription(client, model, **{"patience_s": 5.0} | options)
     stage = Stage(live, rate_hz, language)
-    bind(stage.account, lambda: 1)
     try:
         yield stage
     finally:
@@ -245,7 +245,10 @@ async def test_what_was_heard_and_not_finished_is_forgotten(service: OpenAiServi
         assert (await stage.utterance(speech)).text == service.realtime.usual.text
     (heard,) = service.realtime.received
     assert likeness(heard.samples, resample(speech, 16_000, LIVE_HZ)) > 0.999
-    assert [usage.audio_s for usage in stage.account.used] == [1.5]
+    forgotten, finished = stage.account.used
+    assert (forgotten.given_up, forgotten.estimated) == (True, True), "who listens is paid for it"
+    assert forgotten.audio_s == pytest.approx(1.0, abs=0.05)
+    assert finished.audio_s == 1.5
     assert not service.refused
 
 

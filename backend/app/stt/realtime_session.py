@@ -26,7 +26,7 @@ from app.core.errors import ProviderError, ServiceError
 from app.remote.faults import nonsense, stream_error
 from app.stt.base import Transcript
 from app.stt.whisper import cleaned, counted, spoken_language, without_echo
-from app.usage.meter import Usage
+from app.usage.meter import Usage, report
 
 PCM_RATE_HZ = 24_000
 MULAW_RATE_HZ = 8000
@@ -168,6 +168,8 @@ class Session:
         self.worked = False
         """It has transcribed something."""
         self._source = source
+        self._unpaid_s = 0.0
+        """Audio that was sent and not committed yet."""
         self._socket = socket
         self._encoder = encoder
         self._used = used
@@ -237,21 +239,25 @@ class Session:
     async def _commit(self, item: Item) -> None:
         self._unsettled.append(item)
         await self._append(self._encoder.push(self._taken()) + self._encoder.flush())
-        self._appended = False
+        self._appended, self._unpaid_s = False, 0.0
         self._expected.append(item)
         await self._socket.send_str('{"type":"input_audio_buffer.commit"}')
 
     async def _clear(self) -> None:
-        self._taken()
+        self._piece.clear()
         self._encoder.flush()
         if self._appended:
             self._appended = False
+            # It is forgotten, but it has been listened to: live models are paid by the duration of what they hear.
+            report(replace(self._used, audio_s=self._unpaid_s, estimated=True, given_up=True))
+            self._unpaid_s = 0.0
             self._expected.append(None)
             await self._socket.send_str('{"type":"input_audio_buffer.clear"}')
 
     def _taken(self) -> NDArray[np.int16]:
         taken = np.concatenate(self._piece) if self._piece else np.zeros(0, np.int16)
         self._piece.clear()
+        self._unpaid_s += len(taken) / self._source.rate_hz
         return taken
 
     # --- what comes
