@@ -89,6 +89,17 @@ def test_many_requests_that_fail_at_the_same_time_are_one_failure_of_the_pause(h
     assert health.admits()
 
 
+def test_a_failure_after_the_pause_is_a_new_one_whoever_was_to_try(health: Health, clock: Clock) -> None:
+    open_circuit(health)
+    clock.now_s += PAUSE_S
+    health.begins()
+    health.given_up()  # as one does that has connected and not yet asked for anything
+    health.failed(failure("service_late"))
+    assert not health.admits()
+    clock.now_s += PAUSE_S
+    assert not health.admits(), "the next pause is longer"
+
+
 def test_a_trial_that_was_given_up_lets_the_next_one_try(health: Health, clock: Clock) -> None:
     open_circuit(health)
     clock.now_s += PAUSE_S

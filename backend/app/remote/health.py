@@ -102,7 +102,7 @@ class Health:
 
     def failed(self, error: Exception) -> None:
         """It could not do its work."""
-        probed, self._probing = self._probing, False
+        self._probing = False
         code = error.code if isinstance(error, AhoyError) else ""
         if code in _NOT_ITS_FAULT or isinstance(error, OverloadedError):
             return
@@ -116,8 +116,8 @@ class Health:
             self._break(wait_s or MAX_PAUSE_S)
         elif code == "rate_limited":
             self._break(wait_s or RATE_PAUSE_S)
-        elif self._open and not probed:  # it was under way when the others failed, and says nothing new
-            return
+        elif self._open and self._doubt.now_s() < self._open_until_s:
+            return  # it was under way when the others failed, and says nothing new
         elif gone or self._failures >= FAILURES or self._open:
             self._break(wait_s or self._pause_s)
             self._pause_s = min(2 * self._pause_s, MAX_PAUSE_S)
