@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from app.audio.resample import resample
 from app.conversation.recording import MODELS_HZ
-from app.core.errors import AhoyError
+from app.core.errors import AhoyError, ProviderError
 from app.engine import Engine
 from app.llm.base import Message
 from app.remote.chain import Member
-from app.usage.meter import Capability
+from app.usage.meter import Capability, bind
 
 QUESTION = [Message("system", "Answer in one short sentence."), Message("user", "Please say hello.")]
 SENTENCE = "Hello, this is a test of the voice."
@@ -48,14 +48,25 @@ class Finding:
         return asdict(self)
 
 
+class _UselessError(Exception):
+    """It gave an answer that is of no use, or could not be tried at all. Nobody is left alone for that: in
+    conversations an empty transcript is what silence is understood as."""
+
+
 async def check(engine: Engine) -> list[Finding]:
     """Try everybody, the chains of recognition, language model and voice in their order. Costs a fraction of a cent at
-    services that charge. Raises OverloadedError before the engine is ready."""
+    services that charge, which the account of the day has from then on for what this task uses. Who fails is left
+    alone as after a conversation, who works is asked again. Raises OverloadedError before the engine is ready."""
     _ = engine.providers
+    bind(engine.day, lambda: 0)
     members = engine.provision.members
     voices = [await _tried("tts", member, _speak) for member in members["tts"]]
     spoken = next((audio for _, audio in voices if audio is not None), None)
-    models = await asyncio.gather(*(_tried("llm", member, _answer) for member in members["llm"]))
+
+    async def answer(model: Any) -> tuple[float, str, None]:
+        return await _answer(model, engine.settings.reply_max_tokens)
+
+    models = await asyncio.gather(*(_tried("llm", member, answer) for member in members["llm"]))
 
     async def understand(provider: Any) -> tuple[float, str, None]:
         return await _understand(provider, spoken)
@@ -74,6 +85,9 @@ async def _tried(capability: Capability, member: Member[Any], attempt: Any) -> t
         member.health.succeeded()
     except TimeoutError:
         works, words = False, f"It gave nothing for {TIMEOUT_S:g} s."
+        member.health.failed(ProviderError(words))
+    except _UselessError as useless:
+        works, words = False, str(useless)
     except AhoyError as error:
         works, words = False, error.message
         member.health.failed(error)
@@ -89,29 +103,29 @@ async def _speak(voice: Any) -> tuple[float, str, NDArray[np.int16]]:
     audio = np.concatenate(pieces) if pieces else np.zeros(0, np.int16)
     took_s, lasts_s = time.perf_counter() - started_s, len(audio) / voice.rate_hz
     if not len(audio):
-        raise AhoyError("It made no sound.")
+        raise _UselessError("It made no sound.")
     silence = np.zeros(int(QUIET_S * MODELS_HZ), np.int16)
     heard = await asyncio.to_thread(resample, audio, voice.rate_hz, MODELS_HZ)
     words = f"Spoke {lasts_s:.1f} s, {lasts_s / took_s:.1f} times as fast as it plays."
     return first_ms, words, np.concatenate((heard, silence))
 
 
-async def _answer(model: Any) -> tuple[float, str, None]:
+async def _answer(model: Any, max_tokens: int) -> tuple[float, str, None]:
     started_s = time.perf_counter()
-    first_ms, pieces = await _collect(model.reply(QUESTION, max_tokens=40), started_s)
+    first_ms, pieces = await _collect(model.reply(QUESTION, max_tokens=max_tokens), started_s)
     if not "".join(pieces).strip():
-        raise AhoyError("It gave no words.")
+        raise _UselessError("It gave no words. One that thinks first may need a larger REPLY_MAX_TOKENS.")
     return first_ms, f"Answered with {len(''.join(pieces).split())} words.", None
 
 
 async def _understand(recogniser: Any, spoken: NDArray[np.int16] | None) -> tuple[float, str, None]:
     if spoken is None:
-        raise AhoyError("It was not tried: no voice works that could speak to it.")
+        raise _UselessError("It was not tried: no voice works that could speak to it.")
     started_s = time.perf_counter()
     transcript = await recogniser.transcribe(spoken, language="en")
     took_ms = (time.perf_counter() - started_s) * 1000
     if not transcript.text:
-        raise AhoyError("It understood nothing.")
+        raise _UselessError("It understood nothing.")
     return took_ms, f"Understood “{transcript.text}”.", None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import FastAPI, WebSocket
 from fastapi.middleware.cors import CORSMiddleware
 
-from app.api import calls, health, page, usage
+from app.api import calls, health, page, providers, usage
 from app.core.config import TWILIO_STREAM_PATH, Settings, load_settings, unknown_variables
 from app.core.errors import AhoyError
 from app.core.logs import set_up_logging
@@ -58,6 +58,7 @@ def create_app(settings: Settings, *, engine: Engine | None = None, address: str
     app.include_router(health.router)
     app.include_router(calls.router)
     app.include_router(usage.router)
+    app.include_router(providers.provider_routes())
     app.include_router(voice_routes(settings))
     app.include_router(page.router)
     app.mount("/static", page.PageFiles(), name="static")
