@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from app.conversation.chunker import CHUNK_MAX_CHARACTERS, FIRST_CHUNK_MAX_WORDS, SpeechChunker, speakable
+from app.conversation.chunker import CHUNK_MAX_CHARACTERS, FIRST_CHUNK_MAX_WORDS, SpeechChunker
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -130,41 +130,3 @@ def test_the_pieces_do_not_depend_on_how_the_text_came():
 def test_an_empty_reply_has_no_pieces():
     assert chunks("") == []
     assert SpeechChunker().push("") == []
-
-
-# --- what is spoken of it
-
-
-@pytest.mark.parametrize(
-    ("written", "spoken"),
-    [
-        ("**Bold** and _italic_ and `code`", "Bold and italic and code"),
-        ("# A title", "A title"),
-        ("- one\n- two", "one two"),
-        ("• a bullet", "a bullet"),
-        ("> quoted", "quoted"),
-        ("Read [the manual](https://example.com/a/b?c=d) first", "Read the manual first"),
-        ("See https://www.example.com/a/b?c=d now", "See example.com now"),
-        ("It is 3.14, or -5 degrees.", "It is 3.14, or -5 degrees."),
-        ("don't - well - do", "don't - well - do"),
-        ("今日は。", "今日は。"),
-        ("", ""),
-        (" \n\t ", ""),
-        ("***", ""),
-        ("---", "---"),
-    ],
-)
-def test_markup_and_addresses_are_not_read_out(written, spoken):
-    assert speakable(written) == spoken
-
-
-@given(text=texts)
-def test_what_is_spoken_is_one_tidy_line(text):
-    spoken = speakable(text)
-    assert spoken == " ".join(spoken.split())
-    assert speakable(spoken) == spoken or "[" in text or "•" in text or "-" in text
-
-
-@given(words=st.lists(st.from_regex(r"[A-Za-z0-9']{1,8}", fullmatch=True), max_size=20))
-def test_plain_words_are_all_spoken(words):
-    assert speakable(" ".join(words)) == " ".join(words)

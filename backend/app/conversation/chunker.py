@@ -85,16 +85,3 @@ def _last_clause(head: str) -> int:
 
 def _count_words(text: str) -> int:
     return len(SPACELESS.sub(" x ", text).split())
-
-
-_LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
-_URL = re.compile(r"https?://(?:www\.)?([^\s/]+)\S*")
-_MARKUP = re.compile(r"[*_`#>|~]+|^\s*[-•]\s+", re.M)
-
-
-def speakable(text: str) -> str:
-    """`text` without what is written but not said: markup, link targets, the tail of addresses."""
-    text = _LINK.sub(r"\1", text)
-    text = _URL.sub(r"\1", text)
-    text = _MARKUP.sub(" ", text)
-    return " ".join(text.split())

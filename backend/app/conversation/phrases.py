@@ -8,8 +8,9 @@ from collections import OrderedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from app.conversation.chunker import SpeechChunker, speakable
+from app.conversation.chunker import SpeechChunker
 from app.conversation.patience import within
+from app.conversation.spoken import speakable
 from app.core.errors import ProviderError
 from app.tts.base import TextToSpeech
 from app.tts.whole import text_to_speech

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from app.audio.converter import StreamConverter
 from app.conversation.brevity import Brevity
-from app.conversation.chunker import SpeechChunker, speakable
+from app.conversation.chunker import SpeechChunker
 from app.conversation.latency import ReplyClock
 from app.conversation.options import Options, Providers, Transport
 from app.conversation.patience import FIRST_AUDIO, FIRST_TOKEN, NO_DEADLINE, Deadline, within
 from app.conversation.playout import Playout
+from app.conversation.spoken import speakable
 from app.core.errors import BrokenOffError, ProviderError
 from app.llm.base import Message
 

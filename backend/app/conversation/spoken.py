@@ -14,7 +14,8 @@ from functools import lru_cache
 from app.conversation.chunker import CHUNK_MAX_CHARACTERS
 
 _PAUSE, _STOP, _GONE = "\ufff9", "\ufffa", "\ufffc"
-"""What becomes a comma, a full stop or nothing, depending on what stands around it. No text holds these signs by then."""
+"""What becomes a comma, a full stop or nothing, depending on what stands around it. No text has these signs of its own
+by then."""
 _PASSES = 4
 """So often is looked whether taking something away has made something else appear."""
 
@@ -72,15 +73,28 @@ _POWER = re.compile(r"\^\{?([23])\}?(?!\d)")
 _COMMAND = re.compile(r"\\([a-zA-Z]{1,30})")
 _COMMANDS = {
     **{"times": "×", "cdot": "×", "div": "÷", "pm": "±", "le": "≤", "leq": "≤", "ge": "≥", "geq": "≥", "ne": "≠"},
-    **{"neq": "≠", "approx": "≈", "infty": "∞", "pi": "π", "degree": "°", "sqrt": "√", "to": _PAUSE, "n": " ", "t": " "},
+    **{
+        "neq": "≠",
+        "approx": "≈",
+        "infty": "∞",
+        "pi": "π",
+        "degree": "°",
+        "sqrt": "√",
+        "to": _PAUSE,
+        "n": " ",
+        "t": " ",
+    },
     **dict.fromkeys(("rightarrow", "Rightarrow", "implies"), _PAUSE),
     **dict.fromkeys(("ldots", "cdots", "dots"), "…"),
-    **dict.fromkeys("left right big quad qquad text textbf textit mathrm mathbf mathbb mathcal".split(), " "),
-    **dict.fromkeys("operatorname boxed displaystyle limits".split(), " "),
+    **dict.fromkeys(("left", "right", "big", "quad", "qquad", "text", "textbf", "textit", "mathrm", "mathbf"), " "),
+    **dict.fromkeys(("mathbb", "mathcal", "operatorname", "boxed", "displaystyle", "limits"), " "),
 }
 """Formulas are left to the voice as well, but it knows no names of signs. Other names are said as they are."""
 _ESCAPED = re.compile(r"\\([!-/:-@\[-`{-~])")
-_SOURCE = re.compile(r"\[\[?\d{1,3}\]?\]\([^()\s]{0,2000}\)|\[\^[^\[\]\s]{1,60}\](?!:)|(?<=[\w.,;:!?)\"'])\[\d{1,3}\](?!\()")
+_SOURCE = re.compile(
+    r"\[\[?\d{1,3}\]?\]\([^()\s]{0,2000}\)|\[\^[^\[\]\s]{1,60}\](?!:)"
+    r"|(?<=\w)\[\^[^\[\]\s]{1,60}\]|(?<=[\w.,;:!?)\"'])(?:\[\d{1,3}\]){1,20}(?!\()"
+)
 """Footnote marks, and links whose only word is a number."""
 _TARGET = re.compile(
     r"\]\(\s?<?[^\s()<>]*(?:\([^\s()]{0,200}\)[^\s()<>]{0,500}){0,4}>?(?:\s\"[^\"\n]{0,200}\"|\s'[^'\n]{0,200}')?\s?\)?"
@@ -88,7 +102,7 @@ _TARGET = re.compile(
 )
 _IMAGE_OR_NOTE = re.compile(r"!(?=\[)|\[!(?=[A-Z])")
 _EMAIL = re.compile(
-    r"(?<![\w.+%-])(?:mailto:)?([\w+%-]{1,64}(?:\.[\w+%-]{1,64}){0,5})@([\w-]{1,63}(?:\.[\w-]{1,63}){1,5})"
+    r"(?<![\w.+%-])(?:mailto:)?([\w+%-]{1,64}(?:\.[\w+%-]{1,64}){0,5})@([\w-]{1,63}(?:\.[\w-]{1,63}){1,5})", re.A
 )
 _URL = re.compile(
     r"(?<![a-z0-9])(?:(?:https?|ftp|wss?|file)://(?:[^\s/@]{1,100}@)?|www\.(?=[a-z0-9]))(?:www\.)*"
@@ -104,10 +118,11 @@ _ARROW = re.compile(r"(?<!\S)(?:<[-=]{1,3}>?|[-=]{1,3}>)(?!\S)|(?<!\S)[•‣⁃
 # --- lines
 
 _FENCE = re.compile(r"\s*(?:(?:[-*+>]|\d{1,3}[.)])\s+)?(`{3,}|~{3,})")
+_INFO = re.compile(r"[\w+#-]{0,20}\s*")
 _PREFIX = re.compile(
     rf"\s*(?:>|[-*+–—•‣⁃∙·](?=\s|$)|(#{{1,6}})(?=\s|$)|\[[ xX]\](?=\s|$)|\[\^[^\[\]]{{1,60}}\]:|[{_PAUSE}{_GONE}])"
 )
-_DEFINITION = re.compile(r"\s*\[[^\[\]^][^\[\]]{0,100}\]:\s?<?(?:https?:|www\.|[/#.])\S*")
+_DEFINITION = re.compile(r"^ {0,3}\[[^\[\]^][^\[\]]{0,100}\]: ?<?(?:https?:|www\.|[/#.]).*$", re.M)
 _NUMBERED = re.compile(r"\s*\(?\d{1,4}[.)]\s")
 
 # --- what marks words
@@ -115,7 +130,7 @@ _NUMBERED = re.compile(r"\s*\(?\d{1,4}[.)]\s")
 _STARS = re.compile(r"\*+")
 _MARKS = re.compile(
     r"`|~~+|~(?!\d)|(?<![^\W_])_+|_+(?![^\W_])|(?<![A-Za-z])#(?!\d)|#(?=#)|(?<![\w)])\^|\^(?![\w(+-])|[\[\]{}\\]|\$\$+"
-    r"|<(?![\s\d=])|(?<![\s\d)=])>(?![\d=])|>$|={3,}|(?<!\S)==(?=\S)|(?<=\S)==(?!\S)|(?<!\S)--+(?=\w)"
+    r"|<(?![\s\d=])|(?<![\s\d)=])>(?![\d=])|>$|={3,}|(?<![^\s(])==(?=\S)|(?<=\S)==(?![^\s.,!?;:)])|(?<!\S)--+(?=\w)"
 )
 _DASHES = re.compile(r"-{2,}")
 _EMPTY = re.compile(rf"\([ {_PAUSE}{_GONE}]?\)")
@@ -183,15 +198,14 @@ class SpokenText:
                 return line.partition(fence)[2]
             self._fence_line = self._fence_line and not ends
             return ""
-        fence = _FENCE.match(line) if begins else None
-        if fence and "`" not in line[fence.end() :]:
-            self._fence, self._fence_line = fence[1], not ends
+        opening = _FENCE.match(line) if begins else None
+        if opening and "`" not in line[opening.end() :]:
+            self._fence, self._fence_line = opening[1], not ends
             return ""
         before, mark, info = line.rpartition("```")
-        if mark and ends and before.count(mark) % 2 == 0 and not info.strip(" +#-").replace("-", "").strip("\r").isalnum():
-            if not info.strip():
-                self._fence = mark
-                return before
+        if mark and ends and before.count(mark) % 2 == 0 and _INFO.fullmatch(info):
+            self._fence = mark
+            return before
         return line
 
 
@@ -205,7 +219,7 @@ def _once(text: str, fresh: bool, english: bool) -> str:
     text = _LINE_TAG.sub("\n", _COMMENT.sub("", text))
     text = _TAG.sub("", _CELL_TAG.sub(_PAUSE, text))
     text = _without_latex(text)
-    text = _IMAGE_OR_NOTE.sub("", _TARGET.sub("", _SOURCE.sub("", text)))
+    text = _IMAGE_OR_NOTE.sub("", _TARGET.sub("", _SOURCE.sub(_GONE, _DEFINITION.sub("", text))))
     text = _EMAIL.sub(lambda found: _email(found, english), text)
     text = _URL.sub(lambda found: _address(found, english), text)
     text = _ARROW.sub(_PAUSE, _EMOTICON.sub(_GONE, text))
@@ -228,7 +242,8 @@ def _bare(text: str) -> str:
 def _sign(sign: str) -> str:
     """What becomes of a sign that is no printable ASCII."""
     if sign in _BECOMES:
-        return _BECOMES[sign] if _BECOMES[sign] is not None else sign
+        special = _BECOMES[sign]
+        return sign if special is None else special
     category = unicodedata.category(sign)
     for first, last, becomes in _RANGES:
         if first <= sign <= last:
@@ -250,8 +265,7 @@ def _sign(sign: str) -> str:
 
 def _without_latex(text: str) -> str:
     if "$" in text or "\\" in text:
-        text = _FRACTION.sub(r"\1 / \2", text)
-        text = _MATH.sub(_formula, text)
+        text = _FRACTION.sub(r"\1 / \2", _MATH.sub(_formula, text))
         text = _COMMAND.sub(lambda command: f" {_COMMANDS.get(command[1], command[1])} ", text)
         text = _ESCAPED.sub(r"\1", text)
     return text
@@ -289,28 +303,29 @@ def _address(found: re.Match[str], english: bool) -> str:
 
 def _in_one_line(text: str, fresh: bool) -> str:
     """The lines behind each other, without what begins them, and with pauses where the eye would have them."""
-    said, apart_before = "", False
+    said: list[str] = []
+    was_apart = was_item = False
     for number, line in enumerate(text.split("\n")):
-        heading = item = row = False
-        if fresh or number:
-            if not line.strip("-=*_~:|+ ") or _DEFINITION.match(line):
-                continue
-            while prefix := _PREFIX.match(line):
-                line = line[prefix.end() :]
-                heading, item = heading or prefix[1] is not None, True
-            row = line.lstrip().startswith("|")
-        apart = heading or row or _NUMBERED.match(line) is not None
-        if "|" in line:
-            line = _PAUSE.join(cell for cell in line.split("|") if cell.strip())
-        line = line.strip()
-        if row and line[-1:].isalnum():
-            line += "."
-        if line and said:
-            said += _STOP if apart or apart_before else _PAUSE if item else " "
-        said += line
-        if line:
-            apart_before = heading or row
-    return said
+        start, heading, item = 0, False, False
+        begins = fresh or number > 0
+        if begins and not line.strip("-=*_~:|+ "):
+            continue
+        while begins and (prefix := _PREFIX.match(line, start)):
+            start = prefix.end()
+            heading = heading or prefix[1] is not None
+            item = item or line[start - 1] != ">"
+        row = begins and line[start:].lstrip().startswith("|")
+        words = _PAUSE.join(cell for cell in line[start:].split("|") if cell.strip()).strip()
+        if not words:
+            continue
+        apart = heading or row or _NUMBERED.match(line, start) is not None
+        if was_item and not item and not line.startswith(" "):  # the list is over
+            apart = True
+        if said:
+            said.append(_STOP if apart or was_apart else _PAUSE if item else " ")
+        said.append(f"{words}." if row and words[-1].isalnum() else words)
+        was_apart, was_item = heading or row, item
+    return "".join(said)
 
 
 def _star(stars: re.Match[str]) -> str:
@@ -318,19 +333,22 @@ def _star(stars: re.Match[str]) -> str:
     text, start, end = stars.string, stars.start(), stars.end()
     if end - start == 1 and text[start - 1 : start] == " " == text[end : end + 1]:
         start, end = start - 1, end + 1
-    return stars[0] if len(stars[0]) <= 2 and _operand(text[:start][-2:][::-1]) and _operand(text[end : end + 2]) else ""
+    before, after = text[max(0, start - 2) : start][::-1], text[end : end + 2]
+    return stars[0] if len(stars[0]) <= 2 and _is_operand(before, ")") and _is_operand(after, "(") else ""
 
 
-def _operand(signs: str) -> bool:
-    """A digit, a bracket or a letter alone is next to it."""
-    return signs[:1].isdigit() or signs[:1] in tuple("()") or (signs[:1].isalpha() and signs[:1].isascii() and not signs[1:].isalpha())
+def _is_operand(signs: str, bracket: str) -> bool:
+    """The first sign is a digit, a bracket or a letter that stands alone."""
+    sign, beyond = signs[:1], signs[1:]
+    return sign.isdigit() or sign == bracket or (sign.isascii() and sign.isalpha() and not beyond.isalpha())
 
 
 def _space(run: re.Match[str]) -> str:
     """What comes between two signs, at the place of spaces and of what was taken away."""
     if run[0] == " ":
         return " "
-    before, after = run.string[: run.start()][-1:], run.string[run.end() : run.end() + 1]
+    text, start, end = run.string, run.start(), run.end()
+    before, after = text[max(0, start - 1) : start], text[end : end + 1]
     if not before or not after or after in _CLOSES or before in _OPENS:
         return ""
     if before in _ENDS:

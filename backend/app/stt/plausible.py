@@ -16,7 +16,7 @@ measured in it."""
 QUICK = 1.15
 """What is on the list is believed if there was voice for it at a quick pace, which takes so much longer than the
 quickest. (Read by a synthesiser, "Thank you." holds 510 ms of voice, "Thanks for watching!" 960 ms, "You." 380 ms.)"""
-SHORTEST_S = 0.25
+SHORTEST_S = 0.2
 """Nothing on the list is believed with less voice."""
 DOUBTFUL_LOGPROB, NO_SPEECH = -1.0, 0.6
 """Whisper's own limits (whisper/transcribe.py): less certain than the one, more probably no speech than the other."""
