@@ -9,6 +9,7 @@ from app.conversation.options import TELEPHONE, Options, Providers
 from app.conversation.parting import GOODBYE, TRANSFER, Parting
 from app.conversation.phrases import Phrases
 from app.conversation.reply import Reply
+from app.conversation.spoken import speakable
 from app.core.errors import ProviderError
 from app.llm.base import Message
 from hypothesis import given
@@ -62,7 +63,7 @@ async def said(limit: int, text: str) -> str:
     making = Limited(limit, text)
     await making.answer()
     assert (making.llm.running, making.tts.running) == (0, 0)
-    assert " ".join(making.tts.given) == " ".join(making.reply.text.split()), "what is shown is what is spoken"
+    assert " ".join(making.tts.given) == speakable(making.reply.text), "what is shown is what is spoken"
     return making.reply.text
 
 

@@ -19,7 +19,7 @@ from app.conversation.latency import ReplyClock
 from app.conversation.options import Options, Providers, Transport
 from app.conversation.patience import FIRST_AUDIO, FIRST_TOKEN, NO_DEADLINE, Deadline, within
 from app.conversation.playout import Playout
-from app.conversation.spoken import speakable
+from app.conversation.spoken import SpokenText
 from app.core.errors import BrokenOffError, ProviderError
 from app.llm.base import Message
 
@@ -195,10 +195,11 @@ class Reply:
         language: str | None,
         deadline: Deadline,
     ) -> None:
+        spoken = SpokenText(language)
         try:
             while (chunk := await chunks.get()) is not None and not self._stopped:
                 self.playout.begin_chunk(chunk)
-                if words := speakable(chunk):
+                if words := spoken.say(chunk):
                     speech = providers.tts.speak(words, voice=options.voice, language=language)
                     await self._speak_chunk(chunk, words, speech, providers.tts.rate_hz, options, deadline)
                 self.playout.end_chunk()

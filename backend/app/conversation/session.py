@@ -106,6 +106,8 @@ class Conversation:
         self._pause_tasks: list[asyncio.Task[None]] = []
         self._spoken = self._clock_from_now()
         self._covered_ms = 0.0
+        self._onset_ms = 0.0
+        """Where the utterance that is being kept begins."""
         self._apology = options.apology
         self._recorded: Recording | None = None
 
@@ -333,7 +335,7 @@ class Conversation:
 
     async def _understand(self, pause: int, recorded: Recording, spoken: TurnClock) -> None:
         started = self._metronome.work_s()
-        voiced_ms = 1000.0
+        voiced_ms = self.ear.voiced_ms_since(self._onset_ms)
         deadline = Deadline(self._now_s(), self._options.turn_deadline_s, self._now_s)
         timeout_s = min(self._options.provider_timeout_s, deadline.left_s(WORDS))
         try:
@@ -375,6 +377,8 @@ class Conversation:
         self._words.open()
 
     def _begin_utterance(self, onset_ms: float) -> None:
+        if not self._words.kept:  # what is kept already began earlier
+            self._onset_ms = onset_ms
         self._buffer.begin_utterance(onset_ms)
         self._words.begin(self._buffer.peek())
 

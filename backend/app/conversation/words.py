@@ -30,7 +30,12 @@ class Words:
         self._options = options
         self._on_partial = on_partial
         self._listener: Listener | None = None
-        self._hears = False
+        self._kept = False
+
+    @property
+    def kept(self) -> bool:
+        """An utterance is being kept."""
+        return self._kept
 
     @property
     def listens(self) -> bool:
@@ -43,20 +48,22 @@ class Words:
         self._listener = self._stt.listen(rate_hz, language=self._options.language, on_partial=self._partial)
 
     def begin(self, so_far: NDArray[np.int16]) -> None:
-        """An utterance begins; this much of it has been heard already."""
+        """An utterance begins; this much of it has been heard already. One that is being kept just goes on."""
+        if self._kept:
+            return
+        self._kept = True
         if self._listener:
             self._listener.begin()
             self._listener.hear(so_far)
-            self._hears = True
 
     def hear(self, samples: NDArray[np.int16]) -> None:
         """What comes in, at the transport's rate; only what belongs to an utterance is listened to."""
-        if self._listener and self._hears:
+        if self._listener and self._kept:
             self._listener.hear(samples)
 
     def forget(self) -> None:
         """The utterance has been taken, or was none."""
-        self._hears = False
+        self._kept = False
 
     async def of(self, recording: Recording, voiced_ms: float, timeout_s: float) -> Transcript:
         """The words of the utterance so far, of which `voiced_ms` were voice. Raises ProviderError."""
@@ -78,7 +85,7 @@ class Words:
             await listener.close()
 
     async def _of(self, recording: Recording) -> Transcript:
-        if self._listener and self._hears:
+        if self._listener and self._kept:
             try:
                 return await self._listener.finish()
             except ProviderError as error:
@@ -86,5 +93,5 @@ class Words:
         return await self._stt.transcribe(await recording.for_models(), language=self._options.language)
 
     def _partial(self, text: str) -> None:
-        if self._hears:
+        if self._kept:
             self._on_partial(text)

@@ -26,6 +26,7 @@ from app.audio.pcm import level_dbfs
 from app.core.errors import AudioFormatError, ModelError, OverloadedError, ProviderError
 from app.inference.worker import Worker
 from app.stt.base import Transcript
+from app.stt.plausible import without_loop
 
 RATE_HZ = 16_000
 PADDING_S = 2.0
@@ -39,8 +40,6 @@ DOUBTFUL_LOGPROB = -1.0
 """Mean log probability of a token below which Whisper's own decoder tries again (whisper/transcribe.py)."""
 NO_SPEECH = 0.6
 """Probability of "no speech" from which a doubtful text is not believed (whisper/transcribe.py)."""
-LOOP_WORDS, LOOP_TIMES = 8, 3
-"""Up to so many words, this many times in a row, are a loop of the decoder."""
 AGAIN_WORDS = 2
 """From so many words on, a phrase said twice in a row is a reason to look again (people do that, too)."""
 AGAIN_LIKENESS = 0.9
@@ -235,18 +234,6 @@ class _Model:
         if number is None:
             raise ModelError(f"The recogniser's tokenizer.json has no {token}.")
         return int(number)
-
-
-def without_loop(text: str) -> str:
-    """`text` with a phrase that is said over and over said once, and what follows it left out."""
-    words = text.split()
-    plain = _plain(text)
-    for length in range(1, LOOP_WORDS + 1):
-        times = LOOP_TIMES if length > 1 else LOOP_TIMES + 2  # "no no no" is something that people say
-        for start in range(len(words) - length * times + 1):
-            if _repeats(plain[start:], length, times):
-                return " ".join(words[: start + length])
-    return text
 
 
 def _windows(seconds: float) -> Sequence[int]:
