@@ -126,7 +126,7 @@ async def _understand(recogniser: Any, spoken: NDArray[np.int16] | None) -> tupl
     took_ms = (time.perf_counter() - started_s) * 1000
     if not transcript.text:
         raise _UselessError("It understood nothing.")
-    return took_ms, f"Understood “{transcript.text}”.", None
+    return took_ms, f"Understood “{transcript.text}”", None
 
 
 async def _collect(stream: AsyncGenerator[Any, None], started_s: float) -> tuple[float, list[Any]]:

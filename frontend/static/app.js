@@ -8,7 +8,7 @@
 "use strict";
 globalThis.Ahoy ??= {};
 {
-  const { CallPanel, Captions, Conversation, LatencyPanel, LevelRing, Notice, Preferences, Settings, UsagePanel, address, words } = globalThis.Ahoy;
+  const { CallPanel, Captions, Conversation, LatencyPanel, LevelRing, Notice, Preferences, ServicesPanel, Settings, UsagePanel, address, words } = globalThis.Ahoy;
   const find = (id) => document.getElementById(id);
   const record = new URLSearchParams(globalThis.location.search).get("record") === "1";
   /** Attempts after which a server that never answered is probably not there at all. */
@@ -18,7 +18,8 @@ globalThis.Ahoy ??= {};
   const preferences = new Preferences();
   const notice = new Notice(find("notice"));
   const latency = new LatencyPanel(find("latency"));
-  const usage = new UsagePanel(find("usage"), () => address.apiBase(preferences.get("server")));
+  const apiBase = () => address.apiBase(preferences.get("server"));
+  const usage = new UsagePanel(find("usage"), apiBase);
   const captions = new Captions({
     list: find("captions"),
     scroller: find("scroller"),
@@ -52,9 +53,13 @@ globalThis.Ahoy ??= {};
   const settings = new Settings(find("settings"), preferences, {
     changed: (name) => {
       if (name === "theme") applyTheme();
-      if (name === "server") showServer();
+      if (name === "server") {
+        showServer();
+        services.look();
+      }
       conversation.preferencesChanged(name);
     },
+    opened: () => services.look(),
   });
   const ring = new LevelRing(find("ring"), () => ({
     user: conversation.state.activity === "speaking" && userLevel < 0.02 ? 0 : userLevel,
@@ -63,13 +68,20 @@ globalThis.Ahoy ??= {};
     live: conversation.running,
   }));
 
-  new CallPanel(
+  const calls = new CallPanel(
     { dialog: find("call"), opener: find("call-button"), news: find("call-announcer") },
     {
-      base: () => address.apiBase(preferences.get("server")),
+      base: apiBase,
       foreign: () => address.foreignHost(address.serverUrl(preferences.get("server"))),
     },
   );
+
+  const services = new ServicesPanel(find("services"), apiBase, {
+    unlock: () => {
+      find("settings").close();
+      calls.open();
+    },
+  });
 
   function show(state) {
     const { title, hint } = words.status(state);

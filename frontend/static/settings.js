@@ -7,7 +7,7 @@ globalThis.Ahoy ??= {};
   class Settings {
     /**
      * @param {HTMLDialogElement} dialog with a form whose controls are named like the preferences
-     * @param {object} on `changed(name)` after a preference was changed
+     * @param {object} on `changed(name)` after a preference was changed, `opened()`
      */
     constructor(dialog, preferences, on) {
       this.dialog = dialog;
@@ -37,6 +37,7 @@ globalThis.Ahoy ??= {};
       this.dialog.showModal();
       this.listMicrophones();
       this.askServer();
+      this.on.opened();
     }
 
     /** What the server offers, from a `ready` message. */

@@ -135,7 +135,7 @@ async def test_the_test_says_of_everybody_what_happened_and_how_soon(
     found = {(one["capability"], one["provider"]): one for one in shown["findings"]}
     assert [*found] == [(one["capability"], one["provider"]) for one in listed]
     assert shown["age_s"] == 0
-    assert found["stt", "good"]["words"] == "Understood “Hello, this is a test of the voice.”."
+    assert found["stt", "good"]["words"] == "Understood “Hello, this is a test of the voice.”"
     assert found["llm", "good"]["words"].startswith("Answered with ")
     assert found["tts", "good"]["words"].startswith("Spoke 2.1 s, ")
     wrong = found["llm", "bad"]

@@ -56,7 +56,7 @@ async def test_when_everybody_works_it_says_so_and_ends_well(tmp_path: Path) -> 
     assert heading.split() == ["for", "provider", "model", "first", "what", "happened"]
     recognition, model, voice = lines
     assert recognition.startswith("works  recognition     scripted ")
-    assert "Understood “Could you tell me something interesting?”." in recognition
+    assert "Understood “Could you tell me something interesting?”" in recognition
     assert model.startswith("works  language model  scripted ")
     assert "Answered with 6 words." in model
     assert voice.startswith("works  voice           scripted ")
@@ -70,7 +70,7 @@ async def test_services_are_tried_with_the_models_and_keys_of_the_settings(tmp_p
         status, (_, *lines), err = await check(tmp_path, with_service(service))
         assert (status, err, len(lines)) == (0, "", 4)
         assert "works  recognition     mine      whisper-large-v3" in lines[0]
-        assert "Understood “Hello, this is a test of the voice.”." in lines[0]
+        assert "Understood “Hello, this is a test of the voice.”" in lines[0]
         assert "works  language model  mine      llama3.2:3b" in lines[1]
         assert "works  voice           mine      kokoro" in lines[3]
         assert {exchange.body["voice"] for exchange in service.speech.requests} == {"af_bella"}

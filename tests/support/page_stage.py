@@ -140,6 +140,7 @@ class Phone:
         self.key = ""
         self.origin = ""  # of a page from elsewhere that may ask
         self.streams = "live"  # "held back" by a proxy, "missing" from the server, or "full"
+        self.services: dict[str, list[dict[str, Any]]] = {}  # "providers" and "findings"; none: an older server
         self.refusal: tuple[int, dict[str, Any]] | None = None  # of calls to be placed: status and error
         self.silent: set[str] = set()  # methods that get no answer, though they are carried out
         self.stubborn = False  # a call does not end by hanging up
@@ -221,6 +222,10 @@ class Phone:
                     self.send(200 if phone.about else 404, phone.about)
                 elif self.path == "/api/usage":
                     self.send(200, {"today": {"usd": 0.31, "priced": True}})
+                elif self.path.startswith("/api/providers"):
+                    if self.command == "POST":
+                        phone.waiting.wait(PATIENCE_S)
+                    self.send(200 if phone.services else 404, {"age_s": 0.0, **phone.services})
                 elif self.path == "/api/call" and phone.refusal:
                     self.send(phone.refusal[0], {"error": phone.refusal[1]})
                 elif self.path == "/api/call":
