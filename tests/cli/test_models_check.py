@@ -56,7 +56,7 @@ async def test_when_everybody_works_it_says_so_and_ends_well(tmp_path: Path) -> 
     assert heading.split() == ["for", "provider", "model", "first", "what", "happened"]
     recognition, model, voice = lines
     assert recognition.startswith("works  recognition     scripted ")
-    assert "Understood “Could you tell me something interesting?”" in recognition
+    assert "Understood “Tell me more.”" in recognition
     assert model.startswith("works  language model  scripted ")
     assert "Answered with 6 words." in model
     assert voice.startswith("works  voice           scripted ")

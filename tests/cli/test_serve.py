@@ -33,7 +33,7 @@ async def test_a_conversation_ends_with_bye_and_the_process_with_it() -> None:
             assert await client.closed() == 1001
         assert server.stop() in {0, -signal.SIGTERM}
         assert "Traceback" not in server.log_text()
-        assert "interesting" not in server.log_text(), "what is said is in no log"
+        assert "Tell me more" not in server.log_text(), "what is said is in no log"
 
 
 @pytest.mark.parametrize("ready_first", [True, False], ids=["when it is ready", "while it loads"])

@@ -31,7 +31,7 @@ SCRIPTED = {
     "SCRIPTED_AUDIO_MS": "400",
     "GREETING": "Ahoy there!",
 }
-UNDERSTOOD = "Could you tell me something interesting?"
+UNDERSTOOD = "Tell me more."
 ANSWERED = "Well, the first words ever meant for a telephone"
 PARTS = {
     "best.wav": ("two_cities", 0.8, 4.9, "It was the best of times, it was the worst of times."),

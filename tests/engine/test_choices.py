@@ -27,7 +27,17 @@ def test_a_language_that_it_knows_can_be_chosen(language: str, offered: str) -> 
 
 @pytest.mark.parametrize(
     ("language", "warnings"),
-    [("en", []), ("auto", []), ("de", ["LANGUAGE=de is understood, but the embedded voice speaks en only: it reads other languages with its own accent. TTS_PROVIDER names a service that speaks them"])],
+    [
+        ("en", []),
+        ("auto", []),
+        (
+            "de",
+            [
+                "LANGUAGE=de is understood, but the embedded voice speaks en only: it reads other languages with its "
+                "own accent. TTS_PROVIDER names a service that speaks them"
+            ],
+        ),
+    ],
 )
 async def test_a_language_that_the_voice_does_not_speak_is_pointed_out(
     caplog: pytest.LogCaptureFixture, language: str, warnings: list[str]

@@ -43,7 +43,7 @@ async def test_a_spoken_turn_is_understood_and_answered(server: AppServer) -> No
         kinds = client.judge.seen
         order = [kinds.index(kind) for kind in ("speech.started", "speech.stopped", "transcript.final", "audio.start")]
         assert order == sorted(order)
-        assert client.of("transcript.final")[0]["text"] == "Could you tell me something interesting?"
+        assert client.of("transcript.final")[0]["text"] == "Tell me more."
         samples = client.samples(done["reply"])
         assert len(samples) / RATE_HZ * 1000 == client.of("audio.end")[0]["duration_ms"]
         assert np.abs(samples).max() > 5000

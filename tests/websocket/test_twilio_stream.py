@@ -21,7 +21,7 @@ from call_stage import (
 from stage import ToldModel, ToldRecognizer
 from twilio_forger import Forger, call_fields, new_sid, parameters
 
-QUESTION = "Could you tell me something interesting?"
+QUESTION = "Tell me more."
 """What the scripted recogniser always understands."""
 ANSWER = "Well, the first words ever meant"
 

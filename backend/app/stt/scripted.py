@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from app.stt.base import Transcript
 
-WORDS = "Could you tell me something interesting?"
+WORDS = "Tell me more."
+"""Short enough to be believed of anybody who says something."""
 
 
 class ScriptedRecognizer:
