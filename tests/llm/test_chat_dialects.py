@@ -64,7 +64,7 @@ async def test_each_of_openais_models_gets_the_fields_that_it_takes_and_is_not_a
 
 
 async def test_other_servers_get_the_fields_that_all_of_them_know(compatible: OpenAiService, model_of: ModelOf) -> None:
-    await said(model_of(compatible, "llama3.2:3b", temperature=0.5, reasoning="low"))
+    await said(model_of(compatible, "llama3.2:3b", temperature=0.5))
     assert fields(compatible) == {
         "stream": True,
         "stream_options": {"include_usage": True},
@@ -72,6 +72,16 @@ async def test_other_servers_get_the_fields_that_all_of_them_know(compatible: Op
         "temperature": 0.5,
     }
     assert not compatible.refused
+
+
+async def test_other_servers_are_asked_how_long_to_think_if_that_is_set_and_once_only_if_they_do_not_know_it(
+    compatible: OpenAiService, model_of: ModelOf
+) -> None:
+    model = model_of(compatible, "qwen3:8b", reasoning="low")
+    for _ in range(2):
+        assert await said(model)
+    assert [asked.body["reasoning_effort"] for asked in compatible.refused] == ["low"]
+    assert "reasoning_effort" not in fields(compatible)
 
 
 async def test_a_server_that_is_taken_for_openai_is_asked_in_the_older_way_after_all(

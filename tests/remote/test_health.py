@@ -54,6 +54,20 @@ def test_some_failures_in_a_row_open_the_circuit_and_a_success_between_them_does
     assert health.problem == "It is gone."
 
 
+def test_one_that_begins_well_and_breaks_off_each_time_is_left_alone_too(health: Health) -> None:
+    for _ in range(FAILURES - 1):
+        health.succeeded()
+        health.broke_off(failure())
+        assert health.admits()
+    health.succeeded()
+    health.completed()
+    for _ in range(FAILURES):
+        assert health.admits(), "what was completed in between counts"
+        health.succeeded()
+        health.broke_off(failure())
+    assert not health.admits()
+
+
 def test_after_the_pause_one_request_tries_it_and_the_others_wait(health: Health, clock: Clock) -> None:
     open_circuit(health)
     clock.now_s += PAUSE_S - 0.1

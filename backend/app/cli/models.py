@@ -97,7 +97,7 @@ def check_models() -> None:
     for one in findings:
         first = "" if one.first_ms is None else f"{one.first_ms:.0f} ms"
         state = "[green]works[/]" if one.works else "[red]fails[/]"
-        table.add_row(state, WORK[one.capability], one.provider, one.model, first, escape(one.words))
+        table.add_row(state, WORK[one.capability], escape(one.provider), escape(one.model), first, escape(one.words))
     Console().print(table)
     if not all(one.works for one in findings):
         raise typer.Exit(1)

@@ -136,7 +136,7 @@ class Settings(BaseSettings):
     tts_patience_ms: int = Field(1200, ge=50, le=600_000, examples=["1200"])
     llm_hedge_ms: int = Field(0, ge=0, le=600_000, examples=["0"])
     llm_temperature: float | None = Field(None, ge=0, le=2, examples=["0.7"])
-    llm_reasoning: str = Field("none", examples=["none"])
+    llm_reasoning: str | None = Field(None, examples=["low"])
     stt_streaming: Streaming = Field("auto", examples=["auto"])
     stt_streaming_model: str = Field("gpt-live-transcribe", examples=["gpt-live-transcribe"])
     stt_hint: str | None = Field(None, examples=["Names that come up: Ahoy, Zephyr Bay."])

@@ -70,7 +70,7 @@ class ChatModel:
     """Implements LanguageModel with a model of the service `client`, which stays its owner's to close.
 
     `official`: it is OpenAI (or Azure), whose newer fields others do not know. `temperature` None is the model's own;
-    `reasoning` is how much a model that can think does so before it speaks. `context_tokens` is what is assumed until
+    `reasoning` is how much a model that can think does so before it speaks; None asks OpenAI's for none. `context_tokens` is what is assumed until
     the service says that it is too much.
     """
 
@@ -80,7 +80,7 @@ class ChatModel:
         model: str,
         *,
         temperature: float | None = None,
-        reasoning: str = "none",
+        reasoning: str | None = None,
         context_tokens: int,
         official: bool,
     ) -> None:
@@ -91,7 +91,8 @@ class ChatModel:
         self._context_tokens = context_tokens
         self._believed = True
         """Nobody has said that `context_tokens` is too much."""
-        reasons = official and bool(reasoning) and _REASONS.match(model)
+        reasons = _REASONS.match(model) if official else bool(reasoning)
+        reasoning = reasoning or "none"
         limits = ("max_completion_tokens", "max_tokens")
         self._dialect = _Dialect(
             limits=limits if official else limits[::-1],

@@ -68,10 +68,11 @@ class FallbackModel:
                     piece = await _next_words(stream, member, patient=not others)
                 except Exception as error:
                     failure = _known(error)
-                    member.health.failed(failure)
+                    member.health.broke_off(failure)
                     if not others or failure.code == "content_filtered":
                         raise failure from error
                     raise BrokenOffError(f"{member.name} broke off: {failure.message}", go_on) from error
+            member.health.completed()
 
 
 async def _first_words(stream: AsyncGenerator[str, None]) -> tuple[str, AsyncGenerator[str, None]]:

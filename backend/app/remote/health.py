@@ -57,7 +57,7 @@ class Health:
         self.problem = ""
         """What was wrong the last time; empty when it works."""
         self._doubt = doubt or Doubt()
-        self._failures = 0
+        self._failures = self._breaks = 0
         self._pause_s = PAUSE_S
         self._open_until_s = float("-inf")
         self._open = self._probing = False
@@ -89,6 +89,16 @@ class Health:
         self._failures, self._pause_s = 0, PAUSE_S
         self._open = self._probing = False
         self._doubt.clear()
+
+    def broke_off(self, error: Exception) -> None:
+        """It began well and failed then. To begin well is no success when that happens again and again."""
+        self._breaks += 1
+        self._failures = max(self._failures, self._breaks - 1)
+        self.failed(error)
+
+    def completed(self) -> None:
+        """What it began it has also ended."""
+        self._breaks = 0
 
     def given_up(self) -> None:
         """It was not let finish, which says nothing about it."""

@@ -109,10 +109,11 @@ class FallbackVoice:
                     samples = await _next(speech, member, patience_s)
                 except ProviderError as error:
                     failure = error
-                    member.health.failed(error)
+                    member.health.broke_off(error)
                     if len(gone) == len(self._members):
                         raise because or error from None
                     raise BrokenOffError(f"{member.name} broke off: {error.message}", go_on) from error
+        member.health.completed()
         if len(rest := converter.flush()):
             yield rest
 
