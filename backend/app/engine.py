@@ -6,7 +6,7 @@ The server, `ahoy talk` and the benchmarks hold their conversations through the 
 import asyncio
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import platformdirs
@@ -19,6 +19,7 @@ from app.conversation.phrases import Phrases
 from app.conversation.session import Conversation
 from app.core.config import Settings
 from app.core.errors import AhoyError, ModelError, OverloadedError, ProviderError, SettingsError
+from app.core.languages import only_speaks
 from app.inference.location import resolve
 from app.inference.manifest import Role
 from app.inference.store import ModelStore
@@ -260,14 +261,6 @@ class Engine:
         if self.settings.endpointing != "adaptive":
             return UnaskedTurnDetector()
         return SmartTurnDetector(self._paths["turn_model"], worker=self._understanding)
-
-
-def only_speaks(languages: Iterable[str]) -> str:
-    """What the voices of this machine cannot do, for a person."""
-    return (
-        f"the embedded voice speaks {', '.join(languages)} only: it reads other languages with its own accent. "
-        "TTS_PROVIDER names a service that speaks them"
-    )
 
 
 def data_path(settings: Settings) -> Path:

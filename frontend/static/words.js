@@ -119,6 +119,7 @@ globalThis.Ahoy ??= {};
     server_full: "All lines are busy at the moment.",
     budget_spent: "What may be spent is spent for now.",
     overloaded: "The server has too much to do right now. Say it again in a moment.",
+    language_not_spoken: "No voice here speaks this language.",
     provider_failed: "A part of the assistant did not answer. Say it again in a moment.",
     internal_error: "Something went wrong on the server.",
   };

@@ -29,6 +29,7 @@ from app.conversation.turn_state import State
 from app.conversation.turns import TurnTaking
 from app.conversation.words import Words
 from app.core.errors import AhoyError
+from app.core.languages import only_speaks
 from app.usage.account import Account
 from app.usage.meter import bind
 
@@ -106,6 +107,8 @@ class Conversation:
         self._pause_tasks: list[asyncio.Task[None]] = []
         self._spoken = self._clock_from_now()
         self._covered_ms = 0.0
+        self._unspoken = ""
+        """The language that was said to be one that no voice speaks."""
         self._onset_ms = 0.0
         """Where the utterance that is being kept begins."""
         self._apology = options.apology
@@ -174,6 +177,7 @@ class Conversation:
                 listening = group.create_task(self._listen())
                 try:
                     self._tasks.spawn(self._open_words)
+                    self._mouth.language = self._spoken_language()
                     self._dispatch(ev.Started(self.ear.clock_ms, self._options.greeting))
                     await self._over.wait()
                 finally:
@@ -308,7 +312,16 @@ class Conversation:
     def _spoken_language(self) -> str | None:
         """The language of the reply, if there is a voice for it; where there is none, the voice does what it can."""
         language = self._words.language
-        return language if any(voice.language in {language, "mul"} for voice in self._providers.tts.voices) else None
+        if language is None:
+            return None
+        spoken = {voice.language for voice in self._providers.tts.voices}
+        if language in spoken or "mul" in spoken:
+            return language
+        if self._unspoken != language:
+            self._unspoken = language
+            text = f"You are understood, but {only_speaks(sorted(spoken))}."
+            self._tell(msg.Trouble("language_not_spoken", text))
+        return None
 
     # --- what it costs
 

@@ -1,5 +1,7 @@
 """The languages that people may speak, as models and people call them (ISO 639-1)."""
 
+from collections.abc import Iterable
+
 LANGUAGES = {
     "ar": "Arabic",
     "cs": "Czech",
@@ -29,3 +31,11 @@ LANGUAGES = {
     "vi": "Vietnamese",
     "zh": "Chinese",
 }
+
+
+def only_speaks(languages: Iterable[str]) -> str:
+    """What the voices of this machine cannot do, for a person."""
+    return (
+        f"the embedded voice speaks {', '.join(languages)} only: it reads other languages with its own accent. "
+        "TTS_PROVIDER names a service that speaks them"
+    )

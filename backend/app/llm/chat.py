@@ -70,8 +70,8 @@ class ChatModel:
     """Implements LanguageModel with a model of the service `client`, which stays its owner's to close.
 
     `official`: it is OpenAI (or Azure), whose newer fields others do not know. `temperature` None is the model's own;
-    `reasoning` is how much a model that can think does so before it speaks; None asks OpenAI's for none. `context_tokens` is what is assumed until
-    the service says that it is too much.
+    `reasoning` is how much a model that can think does so before it speaks; None asks OpenAI's for none.
+    `context_tokens` is what is assumed until the service says that it is too much.
     """
 
     def __init__(

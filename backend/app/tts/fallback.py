@@ -17,6 +17,7 @@ from app.core.errors import AhoyError, BrokenOffError, ProviderError
 from app.remote.chain import Chain, Member, first_item, stop_stream
 from app.remote.faults import late
 from app.tts.base import TextToSpeech, Voice
+from app.tts.voices import EVERY_LANGUAGE
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,15 @@ class FallbackVoice:
                 without=failed,
             )
         except ProviderError as error:
-            raise because or error from None
+            strangers = [one for one in self._members if one not in failed and not _speaks(language, one.provider)]
+            if not strangers:
+                raise because or error from None
+            # Nobody is left who speaks the language: an accent is better than silence.
+            natives = [one for one in self._members if one not in strangers]
+            async with aclosing(self._speak(text, voice, None, natives, because or error)) as speech:
+                async for samples in speech:
+                    yield samples
+            return
         gone = [*failed, member]
 
         def go_on(words: str) -> Speech:
@@ -120,6 +129,10 @@ class FallbackVoice:
     def _chain_for(self, voice: str | None) -> Chain[TextToSpeech]:
         owners = [member for member in self._members if _own(voice, member.provider)]
         return self._led_by.get(owners[0], self._chain) if len(owners) == 1 else self._chain
+
+
+def _speaks(language: str | None, provider: TextToSpeech) -> bool:
+    return language is None or any(voice.language in {language, EVERY_LANGUAGE} for voice in provider.voices)
 
 
 def _own(voice: str | None, provider: TextToSpeech) -> str | None:

@@ -30,6 +30,7 @@ ERROR_CODES = frozenset(
         "budget_spent",
         "overloaded",
         "provider_failed",
+        "language_not_spoken",
         "internal_error",
     }
 )
