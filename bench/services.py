@@ -119,6 +119,7 @@ async def deaths(how: signal.Signals) -> dict[str, Any]:
                 await dialogue.stop()
             finally:
                 await engine.close()
+        print(f"  {how.name} {moment_ms:+} ms: heard after {heard[-1]:.0f} ms", flush=True)
     return {"turns": len(heard), "heard_ms": percentiles(heard), "worst_ms": max(heard), "next_turn_worked": worked}
 
 

@@ -89,7 +89,8 @@ class Engine:
     @property
     def languages(self) -> tuple[str, ...]:
         """What a user may choose: ISO 639-1 codes, and `auto` when the language can be detected."""
-        offered = MULTILINGUAL if self._multilingual else ("en",)
+        services = any(choice.name not in {"embedded", "scripted"} for choice in self.settings.chain("stt"))
+        offered = MULTILINGUAL if self._multilingual or services else ("en",)
         chosen = self.settings.language
         return offered if chosen in offered else (chosen, *offered)
 
@@ -109,10 +110,10 @@ class Engine:
                 asyncio.to_thread(provision.tts),
             )
             phrases = Phrases(tts)
-            self._providers = Providers(vad, turn, stt, llm, tts, phrases, provision.open_ahead)
-            for name in ("apology", "refusal", "greeting", *self._phrases_of_budgets):
-                await self._prepare(phrases, name)
             await provision.find_voices()
+            names = ("apology", "refusal", "greeting", *self._phrases_of_budgets)
+            await asyncio.gather(*(self._prepare(phrases, name) for name in names))
+            self._providers = Providers(vad, turn, stt, llm, tts, phrases, provision.open_ahead)
             if warning := await provision.slow_warning():
                 log.warning("%s", warning)
         except Exception as error:

@@ -78,6 +78,11 @@ async def test_an_answer_that_is_interrupted_is_not_made_any_further(service: Op
         assert all(one["given_up"] == 1 for one in used)
 
 
+async def test_whoever_is_understood_by_a_service_may_speak_many_languages(service: OpenAiService) -> None:
+    async with talking(service, stt_provider="openai") as (_, client):
+        assert {"auto", "de", "ja"} <= {*(await client.expect("ready"))["languages"]}
+
+
 async def test_the_language_is_told_to_all_three(service: OpenAiService) -> None:
     service.realtime.reply("wie spät ist es")
     service.chat.reply("Es ist zwölf Uhr.")
