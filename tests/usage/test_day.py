@@ -11,6 +11,7 @@ import orjson
 import pytest
 from app.usage.account import Account
 from app.usage.day import KEPT_DAYS, Day
+from app.usage.ledger import Amounts
 from app.usage.meter import Usage
 from app.usage.prices import Prices
 from hypothesis import given
@@ -90,6 +91,25 @@ def test_the_budget_of_the_day_ends_every_conversation(tmp_path: Path) -> None:
     assert (one.over, other.over, day.over) == ("", "", False)
     one.add(costing(1), 1)
     assert (one.over, other.over, day.over) == ("day", "day", True)
+
+
+async def test_asking_whether_the_budget_is_used_up_adds_nothing_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every conversation asks fifty times a second; a hundred of them left the processor no time for anything else."""
+    await spend(tmp_path, 2)
+    day = day_of(tmp_path, limit_usd=5)
+    await day.open()
+    account = Account(PRICES, day)
+    account.add(costing(3), 1)
+
+    def add(one: Amounts, other: Amounts) -> Amounts:
+        raise AssertionError("added up")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Amounts, "__add__", add)
+        assert (day.spent_usd, day.over, account.over) == (5, True, "day")
+    await day.close()
 
 
 def test_at_midnight_a_new_day_begins(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ class Day:
     @property
     def spent_usd(self) -> float:
         """What today has cost, as far as prices are known."""
-        return self.ledger.total.usd
+        return sum(part.total.usd for part in self._parts(self._today()))
 
     @property
     def over(self) -> bool:
@@ -113,8 +113,10 @@ class Day:
         return {day: self._of(day).total for day in sorted(known, reverse=True)[:days]}
 
     def _of(self, day: date) -> Ledger:
-        parts = (self._written, self._writing, self._unwritten)
-        return sum((part[day] for part in parts if day in part), Ledger())
+        return sum(self._parts(day), Ledger())
+
+    def _parts(self, day: date) -> list[Ledger]:
+        return [days[day] for days in (self._written, self._writing, self._unwritten) if day in days]
 
     # --- the file
 

@@ -106,6 +106,7 @@ class Ledger:
 
     def __init__(self, entries: Mapping[Work, Amounts] | None = None) -> None:
         self._entries = dict(entries or {})
+        self._total = sum(self._entries.values(), Amounts())
 
     def __iter__(self) -> Iterator[tuple[Work, Amounts]]:
         return iter(self._entries.items())
@@ -118,12 +119,13 @@ class Ledger:
 
     @property
     def total(self) -> Amounts:
-        """Everything together."""
-        return sum(self._entries.values(), Amounts())
+        """Everything together; kept, because budgets are asked for it with every beat of every conversation."""
+        return self._total
 
     def put(self, work: Work, amounts: Amounts) -> None:
         """Something more was used."""
         self._entries[work] = self._entries.get(work, Amounts()) + amounts
+        self._total += amounts
 
     def as_json(self) -> list[dict[str, Any]]:
         """To be read again by `from_json`."""

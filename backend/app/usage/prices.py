@@ -57,8 +57,8 @@ class Price:
 
 # Sources: developers.openai.com/api/docs/models/MODEL and .../pricing as other publications quote them where the page
 # itself was not at hand (gpt-5.4, gpt-5.4-mini, gpt-6-sol, gpt-5.6-terra, gpt-4.1-mini, gpt-4o-mini, and the estimates
-# by the minute): compare them with your bill. Standard processing. What is written into the cache counts as input; gpt-5.6
-# and gpt-6 charge a quarter more for it.
+# by the minute): compare them with your bill. Standard processing. What is written into the cache counts as input;
+# gpt-5.6 and gpt-6 charge a quarter more for it.
 OPENAI = {
     "gpt-6-sol": Price(input=2.00, cached=0.20, output=10.00),
     "gpt-6-luna": Price(input=0.10, cached=0.01, output=0.50),
