@@ -13,6 +13,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -137,7 +138,7 @@ def _settings(address: str, **changes: Any) -> Any:
         openai_api_key="sk-fictional",
         openai_base_url=address,
         stt_streaming="true",
-        data_dir=str(RESULTS.parent / "data"),
+        data_dir=tempfile.mkdtemp(prefix="ahoy-bench-"),
         **changes,
     )
 

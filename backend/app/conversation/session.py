@@ -11,7 +11,6 @@ from collections import deque
 import numpy as np
 from numpy.typing import NDArray
 
-from app.audio.buffer import AudioBuffer
 from app.conversation import actions as act
 from app.conversation import events as ev
 from app.conversation import messages as msg
@@ -22,12 +21,11 @@ from app.conversation.latency import TurnClock
 from app.conversation.metronome import Metronome
 from app.conversation.mouth import Mouth
 from app.conversation.options import Options, Providers
-from app.conversation.patience import WORDS, Deadline, within
-from app.conversation.recording import Recording
+from app.conversation.patience import Deadline
 from app.conversation.tasks import Tasks
 from app.conversation.turn_state import State
 from app.conversation.turns import TurnTaking
-from app.conversation.words import Words
+from app.conversation.understanding import Understanding
 from app.core.errors import AhoyError
 from app.core.languages import only_speaks
 from app.usage.account import Account
@@ -72,12 +70,18 @@ class Conversation:
         )
         self.history.begin()
         account.begin()
-        rate_hz = options.transport.rate_hz
-        self._buffer = AudioBuffer(rate_hz, preroll_ms=options.preroll_ms, limit_ms=options.buffer_limit_s * 1000)
-        self._words = Words(providers, options, on_partial=self._heard_partly)
+        self._user = Understanding(
+            providers,
+            options,
+            metronome,
+            self._tasks,
+            on_event=self._dispatch,
+            on_partial=self._heard_partly,
+            on_failure=self._failed,
+        )
         self.ear = Ear(
-            providers.vad.open(rate_hz),
-            self._buffer,
+            providers.vad.open(options.transport.rate_hz),
+            self._user.buffer,
             SpeechGate(sustained_ms=options.barge_in_ms, pause_ms=options.pause_ms),
             client_silence_ms=options.client_silence_ms,
             timeout_s=options.provider_timeout_s,
@@ -85,8 +89,9 @@ class Conversation:
             crowded=lambda: metronome.crowded,
             on_event=self._dispatch,
             on_time=self._fire_timers,
-            on_audio=self._words.hear,
+            on_audio=self._user.hear,
         )
+        self._user.listen_to(self.ear)
         self._mouth = Mouth(
             providers,
             options,
@@ -104,15 +109,10 @@ class Conversation:
         self._dispatching = False
         self._timers: dict[ev.Timer, float] = {}
         self._over = asyncio.Event()
-        self._pause_tasks: list[asyncio.Task[None]] = []
         self._spoken = self._clock_from_now()
-        self._covered_ms = 0.0
         self._unspoken = ""
         """The language that was said to be one that no voice speaks."""
-        self._onset_ms = 0.0
-        """Where the utterance that is being kept begins."""
         self._apology = options.apology
-        self._recorded: Recording | None = None
 
     # --- what comes in
 
@@ -186,7 +186,7 @@ class Conversation:
                     self._tasks.cancel()
         finally:
             self._metronome.remove(key)
-            await self._words.close()
+            await self._user.words.close()
         return self.reason
 
     async def _listen(self) -> None:
@@ -241,27 +241,26 @@ class Conversation:
             case act.CancelTimer(timer):
                 self._timers.pop(timer, None)
             case act.BeginUtterance(onset_ms):
-                self._begin_utterance(onset_ms)
+                self._user.begin(onset_ms)
             case act.ForgetUtterance():
-                self._buffer.drop_utterance()
-                self._words.forget()
+                self._user.forget()
             case act.ShowSpeech(turn, speaking):
                 self._tell(msg.SpeechShown(turn, speaking, self.ear.clock_ms))
                 if speaking:
                     self._tasks.side(self._warm, turn)
             case act.Transcribe(_, pause):
-                self._transcribe(pause)
+                self._tasks.stop_side()
+                self._spoken = self._user.transcribe(pause)
             case act.ScorePause(_, pause):
-                same = self._recorded if self._covered_ms == self.ear.clock_ms else None
-                self._pause_tasks.append(self._tasks.spawn(self._score, pause, same or self._record()))
+                self._user.score(pause)
             case act.AbandonPause():
-                self._stop_pause()
+                self._user.abandon()
             case act.TranscribePartial(turn, said):
                 self._tasks.side(self._transcribe_partial, turn, said)
             case act.ShowPartial(turn, text):
                 self._tell(msg.TranscriptShown(turn, text, final=False))
             case act.KeepPart(turn, text):
-                self._use_audio()
+                self._user.take()
                 self._tell(msg.TranscriptShown(turn, text, final=False))
             case act.EndTurn():
                 self._spoken.decided_s = self._now_s()
@@ -270,7 +269,7 @@ class Conversation:
             case act.ReopenTurn(turn):
                 self._tell(msg.TurnReopened(turn))
             case act.DropTurn(turn):
-                self._stop_pause()
+                self._user.abandon()
                 self._tell(msg.TranscriptShown(turn, "", final=True))
             case act.EndConversation(reason):
                 self.end(reason)
@@ -311,7 +310,7 @@ class Conversation:
 
     def _spoken_language(self) -> str | None:
         """The language of the reply, if there is a voice for it; where there is none, the voice does what it can."""
-        language = self._words.language
+        language = self._user.words.language
         if language is None:
             return None
         spoken = {voice.language for voice in self._providers.tts.voices}
@@ -338,39 +337,8 @@ class Conversation:
 
     # --- the user's turn
 
-    def _transcribe(self, pause: int) -> None:
-        self._tasks.stop_side()
-        self._covered_ms = self.ear.clock_ms
-        last_voice_s = self.ear.last_voice_s()
-        self._spoken = TurnClock(last_voice_s, pause_s=max(0.0, self._now_s() - last_voice_s))
-        self._recorded = self._record()
-        self._pause_tasks.append(self._tasks.spawn(self._understand, pause, self._recorded, self._spoken))
-
-    async def _understand(self, pause: int, recorded: Recording, spoken: TurnClock) -> None:
-        started = self._metronome.work_s()
-        voiced_ms = self.ear.voiced_ms_since(self._onset_ms)
-        deadline = Deadline(self._now_s(), self._options.turn_deadline_s, self._now_s)
-        timeout_s = min(self._options.provider_timeout_s, deadline.left_s(WORDS))
-        try:
-            transcript = await self._words.of(recorded, voiced_ms, timeout_s)
-        except Exception as error:
-            self._pause_failed(error)
-            self._dispatch(ev.TranscriptionFailed(self.ear.clock_ms, pause))
-            return
-        spoken.stt_s = self._metronome.work_s() - started
-        self._dispatch(ev.Transcribed(self.ear.clock_ms, pause, transcript.text))
-
-    async def _score(self, pause: int, recorded: Recording) -> None:
-        try:
-            work = self._providers.turn.score(await recorded.for_models())
-            probability = await within(self._options.provider_timeout_s, "turn model", work)
-        except Exception as error:
-            self._pause_failed(error)
-            probability = 0.5
-        self._dispatch(ev.PauseScored(self.ear.clock_ms, pause, probability))
-
     async def _transcribe_partial(self, turn: int, said: str) -> None:
-        words = "" if self._words.listens else await self._words.partly(self._record())
+        words = "" if self._user.words.listens else await self._user.words.partly(self._user.record())
         if words and self._turns.state is State.HEARING and self._turns.turn == turn:
             text = f"{said} {words}".strip()
             self._tell(msg.TranscriptShown(turn, text, final=False))
@@ -387,33 +355,10 @@ class Conversation:
 
     async def _open_words(self) -> None:
         bind(self.account, lambda: self._turns.turn)  # who listens along works for whatever turn there is
-        self._words.open()
-
-    def _begin_utterance(self, onset_ms: float) -> None:
-        if not self._words.kept:  # what is kept already began earlier
-            self._onset_ms = onset_ms
-        self._buffer.begin_utterance(onset_ms)
-        self._words.begin(self._buffer.peek())
-
-    def _record(self) -> Recording:
-        return Recording(self._buffer.peek(), self._buffer.rate_hz)
-
-    def _stop_pause(self) -> None:
-        for task in self._pause_tasks:
-            task.cancel()
-        self._pause_tasks.clear()
-
-    def _pause_failed(self, error: Exception) -> None:
-        if asyncio.current_task() in self._pause_tasks:  # what was given up may end as it likes
-            self._failed(error)
-
-    def _use_audio(self) -> None:
-        self._stop_pause()
-        self._buffer.consume(until_ms=self._covered_ms)
-        self._words.forget()
+        self._user.words.open()
 
     def _confirm(self, turn: int, text: str) -> None:
-        self._use_audio()
+        self._user.take()
         if text:
             self.history.user_said(turn, text)
         self._tell(msg.TranscriptShown(turn, text, final=True))
