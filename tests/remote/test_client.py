@@ -1,9 +1,10 @@
 """Connections to a service: kept, closed at once when they are not wanted, and never used for what was not asked."""
 
 import asyncio
+import gzip
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import aiohttp
@@ -179,6 +180,106 @@ async def test_a_connection_that_closes_before_anything_is_written_to_it_is_repl
     assert not closing
     assert len(service.chat.requests) == 2
     assert service.connections == 2
+
+
+# --- what never ends, and what leads elsewhere
+
+
+def answering(head: bytes, body: bytes, *, again_s: float | None = None) -> Handler:
+    """Sends the head and the body, the body again and again if `again_s` says how often."""
+
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 " + head + b"\r\n\r\n")
+            while True:
+                writer.write(body)
+                await writer.drain()
+                if again_s is None:
+                    break
+                await asyncio.sleep(again_s)
+        writer.close()
+
+    return handler
+
+
+@pytest.mark.parametrize("ask", [ask, ServiceClient.models], ids=["an answer", "a list"])
+async def test_an_answer_without_an_end_is_not_kept(ask: Callable[[ServiceClient], Awaitable[object]]) -> None:
+    chunk = b"100000\r\n" + b" " * 0x100000 + b"\r\n"
+    handler = answering(b"200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked", chunk, again_s=0)
+    async with listening(handler) as address, asyncio.timeout(10):
+        client = ServiceClient("local", address)
+        with pytest.raises(ServiceError) as caught:
+            await ask(client)
+        await client.close()
+    assert caught.value.code == "service_answer"
+    assert "without an end" in caught.value.message
+
+
+async def test_a_small_answer_that_unpacks_to_a_huge_one_is_not_kept() -> None:
+    bomb = gzip.compress(b'{"text": "' + b" " * (64 << 20) + b'"}')
+    head = b"200 OK\r\nContent-Type: application/json\r\nContent-Encoding: gzip\r\nContent-Length: %d" % len(bomb)
+    async with listening(answering(head, bomb)) as address:
+        client = ServiceClient("local", address)
+        with pytest.raises(ServiceError) as caught:
+            await ask(client)
+        await client.close()
+    assert "without an end" in caught.value.message
+
+
+async def test_services_are_asked_not_to_compress(service: OpenAiService, client: ServiceClient) -> None:
+    await ask(client)
+    assert service.chat.requests[0].headers["accept-encoding"] == "identity"
+
+
+async def test_a_refusal_whose_explanation_never_ends_is_one_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "ERROR_BODY_S", 0.05)
+    head = b"429 Too Many Requests\r\nTransfer-Encoding: chunked"
+    async with listening(answering(head, b"1\r\n \r\n", again_s=0.01)) as address, asyncio.timeout(10):
+        client = ServiceClient("local", address)
+        error = await refused(client)
+        await client.close()
+    assert (error.code, error.refused) == ("rate_limited", True)
+
+
+async def test_a_websocket_is_not_led_to_another_address() -> None:
+    asked: list[bytes] = []
+
+    async def elsewhere(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.close()
+
+    async with listening(elsewhere) as other:
+        head = b"307 Temporary Redirect\r\nContent-Length: 0\r\nLocation: " + other.encode() + b"/realtime"
+        async with listening(answering(head, b"")) as address:
+            client = ServiceClient("local", address, KEY)
+            with pytest.raises(ServiceError) as caught:
+                async with client.websocket("/realtime"):
+                    pass
+            await client.close()
+    assert asked == []
+    assert caught.value.code == "service_answer"
+    assert "another address" in caught.value.message
+
+
+async def test_conversations_that_wait_do_not_keep_out_others(service: OpenAiService, client: ServiceClient) -> None:
+    """Each conversation keeps a connection of its own to be listened to."""
+    many = 420
+    service.chat.fault(*[Stall()] * many)
+    waiting = [asyncio.create_task(ask(client)) for _ in range(many)]
+    for _ in waiting:
+        await service.chat.next_stalled()
+    assert await ask(client)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_who_has_closed_opens_nothing_ahead(service: OpenAiService, client: ServiceClient) -> None:
+    await client.close()
+    client.open_ahead()
+    assert client._ahead is None
+    assert service.connections == 0
 
 
 # --- refusals and nonsense

@@ -8,7 +8,7 @@ import asyncio
 import ipaddress
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -22,8 +22,11 @@ from app.remote.faults import nonsense, refusal, unreachable
 CONNECT_TIMEOUT_S = 3.0
 KEEPALIVE_S = 55.0
 """How long an idle connection is kept; services close theirs after 5 s (uvicorn) to some minutes."""
-MAX_CONNECTIONS = 400
 MAX_ERROR_BYTES = 65_536
+ERROR_BODY_S = 1.0
+"""How long the explanation of a refusal is waited for; the status says most of it."""
+MAX_ANSWER_BYTES = 4 << 20
+"""Of an answer that is read as a whole: a transcript with all its details, a list."""
 CLOSE_TIMEOUT_S = 0.5
 """How long a service has to take leave of a WebSocket."""
 
@@ -37,7 +40,8 @@ class ServiceClient:
     def __init__(self, name: str, base_url: str, key: str | None = None) -> None:
         self.name = name
         self._base_url = base_url.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        # Compressed, a few kilobytes can be gigabytes, and a stream that is being compressed comes in lumps.
+        self._headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {key}"} if key else {})
         self._made: aiohttp.ClientSession | None = None
         self._ahead: asyncio.Task[None] | None = None
         self._used_s = float("-inf")
@@ -50,10 +54,12 @@ class ServiceClient:
             raise ServiceError(f"The connections to {self.name} are closed.", code="service_unreachable", refused=True)
         if self._made is None:
             self._made = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, keepalive_timeout=KEEPALIVE_S),
+                # There are as many as conversations need: with a limit, those that listen live would keep out the rest.
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
                 timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S),
                 headers=self._headers,
                 proxy=_proxy_for(self._base_url),  # not trust_env: that reads .netrc with every request
+                trace_configs=[_no_redirects()],
             )
         return self._made
 
@@ -101,7 +107,7 @@ class ServiceClient:
     ) -> dict[str, Any]:
         """Send a request and read its answer, a JSON object."""
         async with self.post(path, model=model, json=json, form=form) as response:
-            body = await response.read()
+            body = await self._whole(response)
         try:
             answer = orjson.loads(body)
         except orjson.JSONDecodeError:
@@ -132,7 +138,7 @@ class ServiceClient:
         their speech is asked for. It asks for the list of models, which costs nothing. Does nothing when there are
         connections already, and never fails."""
         now_s = asyncio.get_running_loop().time()
-        if now_s - self._used_s < KEEPALIVE_S / 2 or (self._ahead and not self._ahead.done()):
+        if self._closed or now_s - self._used_s < KEEPALIVE_S / 2 or (self._ahead and not self._ahead.done()):
             return
         self._used_s = now_s
         self._ahead = asyncio.create_task(self._connect_ahead())
@@ -144,21 +150,13 @@ class ServiceClient:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S * 2):
                 async with self._session.get(self._base_url + "/models", allow_redirects=False) as answer:
-                    await answer.read()
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                    await self._whole(answer)
+        except (aiohttp.ClientError, OSError, TimeoutError, ServiceError) as error:
             log.debug("%s: no connection ahead of need: %s", self.name, type(error).__name__)
 
     async def models(self) -> list[str]:
         """Names of the models that the service offers to this key; empty when it does not say. Raises ServiceError."""
-        try:
-            async with self._session.get(self._base_url + "/models", allow_redirects=False) as response:
-                if response.status != 200:
-                    raise await self._refusal(response, "models")
-                answer = orjson.loads(await response.read())
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise unreachable(self.name, error) from error
-        except orjson.JSONDecodeError:
-            raise nonsense(self.name, "something other than JSON") from None
+        answer = await self.get_json("/models")
         listed = answer.get("data") if isinstance(answer, dict) else None
         return [str(entry.get("id")) for entry in listed or () if isinstance(entry, dict)]
 
@@ -168,7 +166,7 @@ class ServiceClient:
             async with self._session.get(self._base_url + path, allow_redirects=False) as response:
                 if response.status != 200:
                     raise await self._refusal(response, path)
-                return orjson.loads(await response.read())
+                return orjson.loads(await self._whole(response))
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise unreachable(self.name, error) from error
         except orjson.JSONDecodeError:
@@ -183,13 +181,24 @@ class ServiceClient:
         if self._made:
             await self._made.close()
 
-    async def _refusal(self, response: aiohttp.ClientResponse, model: str) -> ServiceError:
-        """What an answer with another status than 200 means."""
+    async def _whole(self, response: aiohttp.ClientResponse) -> bytes:
+        """The body of an answer. Raises ServiceError for one without an end."""
         body = bytearray()
         async for piece in response.content.iter_any():
             body += piece
-            if len(body) >= MAX_ERROR_BYTES:
-                break
+            if len(body) > MAX_ANSWER_BYTES:
+                raise nonsense(self.name, "an answer without an end")
+        return bytes(body)
+
+    async def _refusal(self, response: aiohttp.ClientResponse, model: str) -> ServiceError:
+        """What an answer with another status than 200 means."""
+        body = bytearray()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ERROR_BODY_S):
+                async for piece in response.content.iter_any():
+                    body += piece
+                    if len(body) >= MAX_ERROR_BYTES:
+                        break
         return refusal(self.name, response.status, response.headers, bytes(body), model=model)
 
 
@@ -200,6 +209,19 @@ async def pieces(response: aiohttp.ClientResponse, service: str) -> AsyncGenerat
             yield piece
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         raise unreachable(service, error) from error
+
+
+def _no_redirects() -> aiohttp.TraceConfig:
+    """WebSockets cannot be told not to follow to another address, where speech has no business."""
+
+    async def refuse(_: object, __: object, redirect: aiohttp.TraceRequestRedirectParams) -> None:
+        answer = redirect.response
+        answer.close()
+        raise aiohttp.WSServerHandshakeError(answer.request_info, (), status=answer.status, headers=answer.headers)
+
+    config = aiohttp.TraceConfig()
+    config.on_request_redirect.append(refuse)
+    return config
 
 
 def _proxy_for(url: str) -> str | None:
