@@ -126,7 +126,7 @@ def unreachable(service: str, error: BaseException) -> ServiceError:
     if isinstance(error, (ssl.CertificateError, aiohttp.ClientConnectorCertificateError)):
         why, refused = "its certificate is not valid here (TLS); SSL_CERT_FILE names one of your own", True
     elif isinstance(error, (ssl.SSLError, aiohttp.ClientSSLError)):
-        why, refused = "TLS does not work with it: is its address https, and not http?", True
+        why, refused = "no encrypted connection (TLS) could be made: http:// may be right in place of https://", True
     elif isinstance(error, (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError)):
         why, refused = "the proxy of HTTPS_PROXY or HTTP_PROXY does not lead to it", True
     elif isinstance(error, aiohttp.ClientConnectorDNSError):
