@@ -19,23 +19,27 @@ SCRIPTED = {
     "SCRIPTED_FIRST_AUDIO_MS": "20",
     "SCRIPTED_AUDIO_MS": "200",
 }
-WIDE = {"COLUMNS": "200"}
+NARROW = {"COLUMNS": "60"}
+"""As a window beside another one is."""
 
 
 async def check(folder: Path, settings: dict[str, str]) -> tuple[int, list[str], str]:
-    """The exit code, the lines, and what is on standard error."""
+    """The exit code, the heading and for everybody a row and what happened, and what is on standard error."""
     process = await asyncio.create_subprocess_exec(
         AHOY,
         "models",
         "check",
         cwd=folder,
-        env={**os.environ, **WIDE, **SCRIPTED, "DATA_DIR": str(folder), **settings},
+        env={**os.environ, **NARROW, **SCRIPTED, "DATA_DIR": str(folder), **settings},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
     out, err = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode is not None
-    return process.returncode, [line.rstrip() for line in out.decode().splitlines()], err.decode()
+    heading, *lines = out.decode().splitlines() or [""]
+    assert len(lines) % 2 == 0, "what happened is one line, however long it is"
+    rows = [f"{row}  {happened.strip()}" for row, happened in zip(lines[::2], lines[1::2], strict=True)]
+    return process.returncode, [heading, *rows] if heading else [], err.decode()
 
 
 def with_service(service: OpenAiService) -> dict[str, str]:
@@ -53,7 +57,7 @@ def with_service(service: OpenAiService) -> dict[str, str]:
 async def test_when_everybody_works_it_says_so_and_ends_well(tmp_path: Path) -> None:
     status, (heading, *lines), err = await check(tmp_path, {})
     assert (status, err) == (0, "")
-    assert heading.split() == ["for", "provider", "model", "first", "what", "happened"]
+    assert heading.split() == ["for", "provider", "model", "first"]
     recognition, model, voice = lines
     assert recognition.startswith("works  recognition     scripted ")
     assert "Understood “Tell me more.”" in recognition
@@ -82,6 +86,7 @@ async def test_when_somebody_fails_it_says_what_to_do_tries_the_others_and_fails
         service.chat.fault(unauthorized())
         status, (_, _, first, second, voice), err = await check(tmp_path, with_service(service))
     assert status == 1
+    assert err == "", "it is said once"
     assert first.startswith("fails  language model  mine ")
     assert first.endswith("mine does not take the key: check the one of 'mine' in SERVICE_KEYS.")
     assert " ms  " not in first, "nothing came, so nothing came soon or late"

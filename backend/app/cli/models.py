@@ -5,14 +5,15 @@ log, a container build) there is one line for each finished file.
 """
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from app.checkup import Finding, check
 from app.core.config import Settings, load_settings
@@ -91,19 +92,41 @@ def check_models() -> None:
     """Try everybody who may do the work, embedded models and services: does it work, how soon, and what is wrong."""
     with clean_errors():
         findings = asyncio.run(_check(load_settings()))
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("", "for", "provider", "model", "first", "what happened"):
-        table.add_column(heading, justify="right" if heading == "first" else "left", no_wrap=heading != "what happened")
-    for one in findings:
-        first = "" if one.first_ms is None else f"{one.first_ms:.0f} ms"
-        state = "[green]works[/]" if one.works else "[red]fails[/]"
-        table.add_row(state, WORK[one.capability], escape(one.provider), escape(one.model), first, escape(one.words))
-    Console().print(table)
+    _print_findings(findings)
     if not all(one.works for one in findings):
         raise typer.Exit(1)
 
 
+def _print_findings(findings: list[Finding]) -> None:
+    """A row for each and what happened below it: beside it, long names of models would leave no room for that."""
+    rows = [
+        (
+            "works" if one.works else "fails",
+            WORK[one.capability],
+            one.provider,
+            one.model,
+            "" if one.first_ms is None else f"{one.first_ms:.0f} ms",
+        )
+        for one in findings
+    ]
+    heading = ("", "for", "provider", "model", "first")
+    widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
+
+    def line(row: tuple[str, ...]) -> str:
+        *names, first = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        return "  ".join((*names, first.strip().rjust(widths[-1])))
+
+    console = Console()
+    console.print(line(heading).rstrip(), style="bold", markup=False, highlight=False, soft_wrap=True)
+    for row, one in zip(rows, findings, strict=True):
+        text = Text(f"{line(row).rstrip()}\n{' ' * (widths[0] + 2)}{one.words}")
+        text.stylize("green" if one.works else "red", 0, widths[0])
+        console.print(text, soft_wrap=True)
+
+
 async def _check(settings: Settings) -> list[Finding]:
+    # The findings say who fails: that it is left alone from now on is of no use to a process that ends here.
+    logging.getLogger("app.remote.health").setLevel(logging.ERROR)
     fetch_missing(settings)
     engine = Engine(settings)
     try:
