@@ -219,9 +219,58 @@ async def test_an_answer_in_one_piece_is_taken_from_servers_that_do_not_stream(
 
 
 async def test_a_server_that_sends_more_than_it_may_is_stopped(compatible: OpenAiService, model_of: ModelOf) -> None:
-    endless = b"".join(b'data: {"choices":[{"delta":{"content":"on "}}]}\n\n' for _ in range(50))
+    endless = b"".join(b'data: {"choices":[{"delta":{"content":"on "}}]}\n\n' for _ in range(200))
     compatible.chat.fault(Insert(endless, after=1))
-    assert len(await said(model_of(compatible), max_tokens=20)) == 21
+    assert len("".join(await said(model_of(compatible), max_tokens=20))) == 20 * chat.CHARACTERS_PER_TOKEN
+
+
+async def test_a_server_that_sends_more_than_it_may_in_one_piece_is_cut_short(
+    compatible: OpenAiService, model_of: ModelOf
+) -> None:
+    compatible.chat.fault(Insert(b'data: {"choices":[{"delta":{"content":"%s"}}]}\n\n' % (b"on " * 100_000)))
+    assert len("".join(await said(model_of(compatible), max_tokens=20))) == 20 * chat.CHARACTERS_PER_TOKEN
+
+
+async def test_a_server_that_streams_letter_by_letter_is_not_cut_short(
+    compatible: OpenAiService, model_of: ModelOf
+) -> None:
+    words = "It is deep, and deeper than that where the sea has its trenches."
+    letters = b"".join(b'data: {"choices":[{"delta":{"content":"%s"}}]}\n\n' % letter.encode() for letter in words)
+    compatible.chat.fault(Insert(letters + b"data: [DONE]\n\n", ends=True))
+    assert "".join(await said(model_of(compatible), max_tokens=20)) == words
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "{}",
+        '{"total_tokens": 9}',
+        '{"prompt_tokens": -1, "completion_tokens": -1}',
+        '"much"',
+        '{"prompt_tokens": 9, "completion_tokens": 9, "prompt_tokens_details": {"cached_tokens": -1}}',
+    ],
+)
+async def test_an_account_that_is_none_does_not_make_a_reply_free(
+    compatible: OpenAiService, model_of: ModelOf, bills: list[Usage], told: str
+) -> None:
+    stream = f"""data: {{"choices":[{{"delta":{{"content":"Deep."}}}}], "usage": {told}}}\n\ndata: [DONE]\n\n"""
+    compatible.chat.fault(Insert(stream.encode(), ends=True))
+    assert await said(model_of(compatible)) == ["Deep."]
+    assert bills[0].estimated
+    assert bills[0].input_tokens > 0
+    assert bills[0].output_tokens > 0
+    assert bills[0].cached_tokens == 0
+
+
+async def test_tools_that_nobody_offered_are_not_called_and_spoil_no_answer(
+    compatible: OpenAiService, model_of: ModelOf
+) -> None:
+    wish = '{"tool_calls": [{"index": 0, "id": "c1", "function": {"name": "sink", "arguments": "{oops"}}]}'
+    stream = (
+        f"""data: {{"choices":[{{"delta":{{"content":"Deep."}}}}]}}\n\ndata: {{"choices":[{{"delta":{wish}}}]}}\n\n"""
+    )
+    compatible.chat.fault(Insert((stream + "data: [DONE]\n\n").encode(), ends=True))
+    assert await said(model_of(compatible)) == ["Deep."]
 
 
 async def test_what_the_rules_forbid_is_an_error_if_nothing_was_said_and_an_end_if_something_was(

@@ -32,6 +32,8 @@ TAIL_S = 0.5
 be used again."""
 REASONING_TOKENS = 2000
 """What a model that thinks first may spend on that; its thoughts count as part of the answer."""
+CHARACTERS_PER_TOKEN = 8
+"""More than any language needs on average: a longer answer is one of a server that knows no limit."""
 MAX_ANSWER_BYTES = 4 << 20
 """Of an answer that comes in one piece."""
 NEXT_CONTEXT = 0.75
@@ -159,18 +161,18 @@ class ChatModel:
         """One request and its answer."""
         body = self._body(dialect, messages, max_tokens, tools)
         answer = Completion(self._client.name, thinks_aloud=self._thinks_aloud)
-        given = 0
+        room = max_tokens * CHARACTERS_PER_TOKEN
         with self._counted(answer, messages, tools):
             async with self._client.post("/chat/completions", model=self._model, json=body) as response:
                 self._dialect = dialect
                 async with aclosing(self._events(response, answer)) as events:
                     async for data, last in events:
                         for text in answer.take(data, last=last):
-                            yield text
-                            given += 1
-                        if given > max_tokens:  # room for thoughts that became words, or a server without a limit
-                            return
-                for item in answer.end():
+                            yield text[:room]
+                            room -= len(text)
+                            if room <= 0:
+                                return
+                for item in answer.end(calls=bool(tools)):
                     yield item
 
     async def _events(

@@ -62,11 +62,21 @@ class _Choice(msgspec.Struct):
 
 class _Chunk(msgspec.Struct):
     choices: list[_Choice] | None = None
-    usage: Count | None = None
+    usage: Any = None
     error: Any = None
 
 
 _DECODER = msgspec.json.Decoder(_Chunk)
+
+
+def _count(told: Any) -> Count | None:
+    """What the service says a request took; None if that is no account: it would make the request free, or worse."""
+    try:
+        count = msgspec.convert(told, Count | None, strict=False)
+    except msgspec.ValidationError:
+        return None
+    parts = (count.prompt_tokens, count.completion_tokens, count.cached_tokens) if count else (None,)
+    return None if any(part is None or part < 0 for part in parts) else count
 
 
 class _Wish:
@@ -111,7 +121,7 @@ class Completion:
             raise (broken_off(self._service) if last else nonsense(self._service, "a piece that is no JSON")) from None
         if chunk.error:
             raise stream_error(self._service, chunk.error)
-        self.count = chunk.usage or self.count
+        self.count = _count(chunk.usage) or self.count
         for choice in chunk.choices or ():
             if words := choice.delta or choice.message:
                 yield from self._words(words)
@@ -119,14 +129,14 @@ class Completion:
                 raise filtered(self._service)
             self.finished = self.finished or bool(choice.finish_reason)
 
-    def end(self) -> Iterator[str | ToolCall]:
-        """The rest of the words, and the calls of tools. Raises ServiceError when the answer is not complete, and for a
-        call that cannot be made."""
+    def end(self, *, calls: bool) -> Iterator[str | ToolCall]:
+        """The rest of the words, and the `calls` of tools if there are any to call. Raises ServiceError when the answer
+        is not complete, and for a call that cannot be made."""
         if not self.finished:
             raise broken_off(self._service)
         if self._thoughts and (text := self._thoughts.flush()):
             yield text
-        for wish in self._wishes.values():
+        for wish in self._wishes.values() if calls else ():
             arguments = wish.arguments or "{}"
             try:
                 whole = isinstance(msgspec.json.decode(arguments), dict)
