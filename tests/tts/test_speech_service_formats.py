@@ -134,6 +134,12 @@ async def test_a_file_does_not_go_on_for_ever(monkeypatch: pytest.MonkeyPatch) -
         await decoded(decoder_for("audio/mpeg", RATE_HZ), [bytes(300_000)] * 4)
 
 
+async def test_a_small_file_that_holds_hours_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "MAX_FILE_S", 1)
+    with pytest.raises(AudioFormatError, match="1 s"):
+        await decoded(decoder_for("audio/flac", RATE_HZ), [file_of(RATE_HZ, "FLAC")])
+
+
 @pytest.mark.parametrize("content_type", ["text/html", "application/json", "audio/aac", "image/png", "audio"])
 async def test_what_is_no_sound_that_can_be_read_is_not_tried(content_type: str) -> None:
     assert decoder_for(content_type, RATE_HZ) is None

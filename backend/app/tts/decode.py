@@ -22,6 +22,8 @@ from app.core.errors import AudioFormatError
 PCM_HZ = 24_000
 MAX_FILE_BYTES = 32 << 20
 """A file that is decoded at once is no longer than this: an hour of MP3, five minutes of WAV."""
+MAX_FILE_S = 300
+"""Nor is what it holds: some kilobytes of FLAC may be hours of silence."""
 MAX_HEADER_BYTES = 1 << 16
 _PCM = {"audio/pcm", "audio/x-pcm", "audio/raw", "application/octet-stream", "binary/octet-stream"}
 _WAV = {"audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave"}
@@ -204,7 +206,12 @@ class Unlabelled:
 
 def _decoded(file: bytes, rate_hz: int) -> NDArray[np.int16]:
     try:
-        samples, from_hz = soundfile.read(io.BytesIO(file), dtype="float32", always_2d=True)
+        with soundfile.SoundFile(io.BytesIO(file)) as sound:
+            from_hz = sound.samplerate
+            most = MAX_FILE_S * from_hz
+            samples = sound.read(min(sound.frames, most + 1), dtype="float32", always_2d=True)
     except soundfile.LibsndfileError:
         raise AudioFormatError("The file cannot be decoded.") from None
+    if len(samples) > most:
+        raise AudioFormatError(f"The file holds more than {MAX_FILE_S} s of sound.")
     return resample(from_float(samples.mean(axis=1)), from_hz, rate_hz) if len(samples) else NOTHING
