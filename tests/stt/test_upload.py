@@ -297,7 +297,17 @@ async def test_the_service_s_own_numbers_are_put_down_once(
     assert account.used == [Usage("stt", "openai", model, **amounts)]
 
 
-@pytest.mark.parametrize("told", [{}, {"usage": None}, {"usage": {"type": "duration", "seconds": "many"}}], ids=str)
+@pytest.mark.parametrize(
+    "told",
+    [
+        {},
+        {"usage": None},
+        {"usage": {"type": "duration", "seconds": "many"}},
+        {"usage": {"type": "duration", "seconds": -1}},
+        {"usage": {"type": "tokens", "input_tokens": -1, "output_tokens": -1}},
+    ],
+    ids=str,
+)
 async def test_a_service_that_does_not_say_is_measured(
     service: OpenAiService, account: Account, told: dict[str, Any]
 ) -> None:

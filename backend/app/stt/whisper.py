@@ -8,6 +8,7 @@ service refuses is left out from then on.
 
 import io
 import logging
+import math
 import re
 import unicodedata
 import wave
@@ -202,11 +203,11 @@ def counted(used: Usage, usage: Any, duration_s: Any = None) -> Usage:
     seconds = _number(told.get("seconds"))
     if seconds is None:
         seconds = _number(duration_s)
-    if seconds is not None and seconds >= 0:
+    if seconds is not None and 0 <= seconds < math.inf:
         used = replace(used, audio_s=seconds, estimated=False)
     tokens = [_number(told.get(name)) for name in ("input_tokens", "output_tokens")]
-    if tokens[0] is not None and tokens[1] is not None:
-        used = replace(used, input_tokens=int(tokens[0]), output_tokens=int(tokens[1]), estimated=False)
+    if all(count is not None and 0 <= count < math.inf for count in tokens):
+        used = replace(used, input_tokens=int(tokens[0] or 0), output_tokens=int(tokens[1] or 0), estimated=False)
     return used
 
 
