@@ -267,9 +267,10 @@ async def test_conversations_that_wait_do_not_keep_out_others(service: OpenAiSer
     many = 420
     service.chat.fault(*[Stall()] * many)
     waiting = [asyncio.create_task(ask(client)) for _ in range(many)]
-    for _ in waiting:
-        await service.chat.next_stalled()
-    assert await ask(client)
+    async with asyncio.timeout(15):
+        for _ in waiting:
+            await service.chat.next_stalled()
+        assert await ask(client)
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
