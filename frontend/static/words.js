@@ -32,7 +32,7 @@ globalThis.Ahoy ??= {};
   const AGAIN = "Press the button to start again.";
   const ENDED = {
     idle: { title: "You were quiet for a while", hint: `So the conversation was ended. ${AGAIN}` },
-    budget: { title: "The budget is used up", hint: "What may be spent on conversations is spent for now." },
+    budget: { title: "The budget is used up", hint: "The server limits what conversations may cost. A new one may have to wait until tomorrow." },
     mistakes: { title: "The server ended the conversation", hint: "Page and server do not fit together: reload the page." },
     audio: { title: "No sound on this device", hint: "The browser gave no audio output. Check it, then try again." },
     address: { title: "The server address is not usable", hint: "Correct it in the settings, for example ws://localhost:8000/ws." },

@@ -139,6 +139,21 @@ def test_both_facts_stand_in_one_box(page: Page, server: PageServer) -> None:
     assert latency["y"] + latency["height"] <= usage["y"]
 
 
+def test_one_of_them_is_open_at_a_time_so_that_neither_is_cut_off(page: Page, server: PageServer) -> None:
+    page.set_viewport_size({"width": 1080, "height": 680})
+    day(page)
+    line = talk(page, server)
+    stages = {"endpointing_ms": 480, "stt_ms": 120, "llm_ms": 190, "tts_ms": 60, "engine_ms": 30}
+    line.tell("latency", turn=1, reply=2, voice_to_voice_ms=640, speculative=False, stages=stages)
+    cost(line, EARS, VOICE, CHAT)
+    page.locator("#latency summary").click()
+    expect(page.locator("#latency .stages")).to_be_visible()
+    page.locator("#usage summary").click()
+    expect(page.locator("#usage .footnote")).to_be_visible()
+    expect(page.locator("#latency .stages")).to_be_hidden()
+    assert page.evaluate("document.querySelector('.facts').getBoundingClientRect().bottom <= innerHeight")
+
+
 @pytest.mark.parametrize("width", [320, 390])
 def test_it_fits_a_small_phone(page: Page, server: PageServer, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 700})
@@ -176,6 +191,7 @@ def test_when_the_budget_is_used_up_the_page_says_so_and_does_not_come_back_by_i
     line = talk(page, server)
     end(line)
     expect(page.locator("#status")).to_have_text("The budget is used up")
+    expect(page.locator("#hint")).to_contain_text("may have to wait until tomorrow")
     in_state(page, "phase", "ended")
     expect(page.get_by_role("button", name="Start talking")).to_be_visible()
     assert len(server.lines) == 1
