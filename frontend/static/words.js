@@ -117,7 +117,7 @@ globalThis.Ahoy ??= {};
     too_many_messages: "That was too much at once. Wait a moment, then go on.",
     audio_overrun: "Sound arrived faster than it could be heard; some was lost.",
     server_full: "All lines are busy at the moment.",
-    budget_spent: "What may be spent is spent for now.",
+    budget_spent: "The budget of the day is used up.",
     overloaded: "The server has too much to do right now. Say it again in a moment.",
     language_not_spoken: "No voice here speaks this language.",
     provider_failed: "A part of the assistant did not answer. Say it again in a moment.",
