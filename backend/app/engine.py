@@ -113,9 +113,9 @@ class Engine:
             await provision.find_voices()
             names = ("apology", "refusal", "greeting", *self._phrases_of_budgets)
             await asyncio.gather(*(self._prepare(phrases, name) for name in names))
-            self._providers = Providers(vad, turn, stt, llm, tts, phrases, provision.open_ahead)
             if warning := await provision.slow_warning():
                 log.warning("%s", warning)
+            self._providers = Providers(vad, turn, stt, llm, tts, phrases, provision.open_ahead)
         except Exception as error:
             self.problem = error.message if isinstance(error, AhoyError) else "The models could not be loaded."
             raise

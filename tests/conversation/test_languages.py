@@ -59,5 +59,5 @@ async def test_what_no_voice_speaks_is_spoken_all_the_same_and_said_once() -> No
         assert [answer.heard for answer in stage.answers] == ["Gut.", "Gut."]
         (trouble,) = stage.messages(msg.Trouble)
         assert trouble.code == "language_not_spoken"
-        assert "speaks en only" in trouble.message
+        assert "speaks English only" in trouble.message
         assert not trouble.fatal

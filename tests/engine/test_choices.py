@@ -33,8 +33,8 @@ def test_a_language_that_it_knows_can_be_chosen(language: str, offered: str) -> 
         (
             "de",
             [
-                "LANGUAGE=de is understood, but the embedded voice speaks en only: it reads other languages with its "
-                "own accent. TTS_PROVIDER names a service that speaks them"
+                "LANGUAGE=de is understood, but the embedded voice speaks English only: it reads other languages with "
+                "its own accent. Name a service that speaks them in TTS_PROVIDER"
             ],
         ),
     ],

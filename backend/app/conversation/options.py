@@ -74,7 +74,7 @@ class Options:
     """How long a turn's answer may take; see `patience.py` for the shares of its stages."""
     refusal: str = "I am sorry, I cannot talk about that."
     """Said when the rules of a service do not allow an answer."""
-    budget_phrase: str = "I am afraid we have to stop here for today. Goodbye!"
+    budget_phrase: str = "I am afraid we have to stop here. Goodbye!"
     """Last words of a conversation whose budget is used up."""
     reply_max_characters: int = 0
     """A reply is cut at the end of a sentence before this, and shown piece by piece; 0 to show it as it comes."""

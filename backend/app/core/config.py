@@ -148,7 +148,7 @@ class Settings(BaseSettings):
     budget_per_conversation_usd: float = Field(0.0, ge=0, le=1_000_000, examples=["0.50"])
     budget_per_day_usd: float = Field(0.0, ge=0, le=1_000_000, examples=["5"])
     budget_phrase: str = Field(
-        "I am afraid we have to stop here for today. Goodbye!", examples=["We have to stop here. Goodbye!"]
+        "I am afraid we have to stop here. Goodbye!", examples=["We have to stop here. Goodbye!"]
     )
     speculation_budget_usd: float = Field(0.05, ge=0, le=1000, examples=["0.05"])
     data_dir: str | None = Field(None, examples=["~/ahoy-data"])

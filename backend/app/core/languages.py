@@ -36,6 +36,6 @@ LANGUAGES = {
 def only_speaks(languages: Iterable[str]) -> str:
     """What the voices of this machine cannot do, for a person."""
     return (
-        f"the embedded voice speaks {', '.join(languages)} only: it reads other languages with its own accent. "
-        "TTS_PROVIDER names a service that speaks them"
+        f"the embedded voice speaks {' and '.join(LANGUAGES.get(code, code) for code in languages)} only: it reads "
+        "other languages with its own accent. Name a service that speaks them in TTS_PROVIDER"
     )

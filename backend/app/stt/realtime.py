@@ -294,7 +294,7 @@ class LiveListener:
                 if self._utterance.awaited:
                     self._fail(self._utterance, error)
                 failures = 0 if worked else failures
-                log.info("%s: %s", self._live.health.name, error.message)
+                log.debug("%s: %s", self._live.health.name, error.message)
             elif self._down is None:
                 self._down = self._left_alone()
             failures += 1

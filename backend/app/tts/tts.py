@@ -108,7 +108,7 @@ class SpeechService:
             async with asyncio.timeout(LIST_TIMEOUT_S):
                 self._voices = self._offered(listed_voices(await get_json("/audio/voices")))
         except AhoyError as error:
-            log.info("%s does not list its voices: %s", self._client.name, error.message)
+            log.debug("%s does not list its voices: %s", self._client.name, error.code)
         except TimeoutError:
             log.info("%s does not list its voices in %g s", self._client.name, LIST_TIMEOUT_S)
 
