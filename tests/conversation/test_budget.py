@@ -2,13 +2,15 @@
 
 from collections.abc import AsyncGenerator, Sequence
 
+import numpy as np
 import pytest
 from app.conversation import messages as msg
 from app.llm.base import Message
+from app.stt.base import Transcript
 from app.usage.account import Account
 from app.usage.meter import Usage, report
 from app.usage.prices import Prices
-from stage import Stage, ToldModel, rules
+from stage import Stage, ToldModel, ToldRecognizer, rules
 
 pytestmark = pytest.mark.looptime
 
@@ -46,6 +48,26 @@ async def test_when_it_is_used_up_the_assistant_says_goodbye_in_place_of_an_answ
         assert await stage.ended() == "budget"
         assert stage.answers[-1].heard == stage.options.budget_phrase
         assert len(stage.llm.given) == 2, "nothing was asked for that is not paid for any more"
+
+
+class CostlyRecognizer(ToldRecognizer):
+    """Listening costs a cent, also to what is nobody's words."""
+
+    async def transcribe(self, audio: np.ndarray, *, language: str | None = None, partial: bool = False) -> Transcript:
+        transcript = await super().transcribe(audio, language=language, partial=partial)
+        report(Usage("stt", "openai", "costly", output_tokens=A_CENT))
+        return transcript
+
+
+async def test_listening_to_what_is_never_answered_has_an_end_as_well() -> None:
+    stage = costing(limit_usd=0.015)
+    stage.stt = CostlyRecognizer(words=[""])
+    async with stage:
+        for _ in range(2):
+            await stage.say(800, then_silent_ms=5000)
+        assert await stage.ended() == "budget"
+        assert stage.answers[-1].heard == stage.options.budget_phrase
+    assert len(stage.stt.given) == 2
 
 
 async def test_without_a_budget_it_goes_on() -> None:

@@ -53,7 +53,9 @@ def test_who_does_the_work_has_a_model_and_a_voice_of_its_own() -> None:
         service_keys="box=fictional",
         llm_provider="box:org/model:3b",
         tts_provider="box:some-voice-model@af_heart+bella,embedded@am_adam",
+        stt_provider="box:@cf/openai/whisper",
     )
+    assert settings.chain("stt") == (ProviderChoice("box", "@cf/openai/whisper"),), "a name of Cloudflare's"
     assert settings.chain("llm") == (ProviderChoice("box", "org/model:3b"),)
     assert settings.chain("tts") == (
         ProviderChoice("box", "some-voice-model", "af_heart+bella"),

@@ -199,6 +199,19 @@ def test_all_problems_are_named_at_once_also_those_between_variables(tmp_path: P
     assert "'louder'" in lines[2], "the environment wins over the file, here too"
 
 
+def test_what_is_there_twice_is_said_and_a_key_in_a_wrong_place_is_not_repeated() -> None:
+    assert problems(LLM_PROVIDER="embedded,embedded") == [
+        "LLM_PROVIDER: has an entry twice; example: LLM_PROVIDER=embedded"
+    ]
+    (line,) = problems(SERVICES="box=http://127.0.0.1:1/v1,box=http://127.0.0.1:2/v1")
+    assert "has two entries for 'box'" in line
+    (line,) = problems(SERVICE_KEYS="box=one,box=two", SERVICES="box=http://127.0.0.1:1/v1")
+    assert "two entries for 'box'" in line
+    assert "one" not in line
+    (line,) = problems(SERVICES="gsk_fictional")
+    assert "fictional" not in line
+
+
 def test_a_provider_that_nobody_knows_or_that_lacks_something_is_said() -> None:
     assert problems(STT_PROVIDER="magic", OPENAI_API_KEY="sk-x") == [
         "STT_PROVIDER: 'magic' is neither embedded nor openai, nor a service of SERVICES; "

@@ -271,6 +271,8 @@ class Conversation:
             case act.DropTurn(turn):
                 self._user.abandon()
                 self._tell(msg.TranscriptShown(turn, "", final=True))
+                if self.account.over:  # a television is listened to, and paid for, without ever being answered
+                    self.announce(self._options.budget_phrase, then_end=BUDGET)
             case act.EndConversation(reason):
                 self.end(reason)
             case _:

@@ -264,7 +264,10 @@ class Settings(BaseSettings):
         known = dict(self.services)
         for capability in ("stt", "llm", "tts"):
             variable = f"{capability.upper()}_PROVIDER"
-            for choice in getattr(self, f"{capability}_provider"):
+            chosen = getattr(self, f"{capability}_provider")
+            if len({*chosen}) < len(chosen):
+                yield f"{variable}: has an entry twice; example: {variable}=embedded"
+            for choice in chosen:
                 if choice.name == "openai" and self.openai_api_key is None and self.openai_base_url == OPENAI_URL:
                     yield f"{variable}: openai needs a key; example: OPENAI_API_KEY=sk-..."
                 elif choice.name not in RESERVED_PROVIDERS and choice.name not in known:

@@ -15,7 +15,7 @@ from pydantic_settings import NoDecode
 
 _QUOTES = ('"', "'")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_LOOKS_SECRET = re.compile(r"@|\bsk-|\b[0-9a-f]{32}\b", re.IGNORECASE)
+_LOOKS_SECRET = re.compile(r"@|\bsk-|\bgsk_|\b[0-9a-f]{32}\b", re.IGNORECASE)
 """Addresses that may hold a password, keys of OpenAI and Twilio: also in a variable where they do not belong."""
 _NAME = r"[a-z][a-z0-9_-]{0,30}"
 RESERVED_PROVIDERS = ("embedded", "scripted", "openai")
@@ -231,6 +231,8 @@ def _provider_choices(value: Any) -> Any:
 
 def _provider_choice(entry: str) -> ProviderChoice:
     head, at, voice = entry.rpartition("@")
+    if head.endswith(":") and "/" in voice:  # part of the model's name, as in cf:@cf/meta/llama
+        head, at, voice = entry, "", ""
     name, _, model = (head if at else entry).partition(":")
     voice = voice if at else ""
     if not re.fullmatch(_NAME, name.lower()):
@@ -242,7 +244,15 @@ def _services(value: Any) -> Any:
     entries = _list(value)
     if not isinstance(entries, tuple):
         return entries
-    return tuple(entry if isinstance(entry, tuple) else _service(entry) for entry in entries)
+    return _each_once(tuple(entry if isinstance(entry, tuple) else _service(entry) for entry in entries))
+
+
+def _each_once(pairs: tuple[tuple[str, Any], ...]) -> tuple[tuple[str, Any], ...]:
+    """One of two entries for the same service would be ignored in silence."""
+    names = [name for name, _ in pairs]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"has two entries for '{twice[0]}'")
+    return pairs
 
 
 def _service(entry: str) -> tuple[str, str]:
@@ -262,7 +272,7 @@ def _service_keys(value: Any) -> Any:
     entries = _list(value)
     if not isinstance(entries, tuple):
         return entries
-    return tuple(entry if isinstance(entry, tuple) else _service_key(entry) for entry in entries)
+    return _each_once(tuple(entry if isinstance(entry, tuple) else _service_key(entry) for entry in entries))
 
 
 def _service_key(entry: str) -> tuple[str, SecretStr]:
