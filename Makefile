@@ -28,6 +28,7 @@ bench: $(VENV)/.develop ## Measure latency, cost and accuracy on real speech
 	@$(BIN)/ahoy models pull --for-tests
 	@PYTHONPATH=. $(BIN)/python -m bench.latency $(ARGS)
 	@PYTHONPATH=. $(BIN)/python -m bench.overhead
+	@PYTHONPATH=. $(BIN)/python -m bench.services
 	@PYTHONPATH=. $(BIN)/python -m bench.phone
 
 bench-load: $(VENV)/.develop ## Measure how many calls one core holds

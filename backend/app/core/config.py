@@ -131,9 +131,9 @@ class Settings(BaseSettings):
     turn_deadline_s: float = Field(12.0, ge=1, le=600, examples=["12"])
 
     # --- services that speak OpenAI's API
-    stt_patience_ms: int = Field(1500, ge=50, le=600_000, examples=["1500"])
-    llm_patience_ms: int = Field(2000, ge=50, le=600_000, examples=["2000"])
-    tts_patience_ms: int = Field(1200, ge=50, le=600_000, examples=["1200"])
+    stt_patience_ms: int = Field(1200, ge=50, le=600_000, examples=["1200"])
+    llm_patience_ms: int = Field(1500, ge=50, le=600_000, examples=["1500"])
+    tts_patience_ms: int = Field(900, ge=50, le=600_000, examples=["900"])
     llm_hedge_ms: int = Field(0, ge=0, le=600_000, examples=["0"])
     llm_temperature: float | None = Field(None, ge=0, le=2, examples=["0.7"])
     llm_reasoning: str | None = Field(None, examples=["low"])

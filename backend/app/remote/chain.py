@@ -20,6 +20,8 @@ RETRY_SHARE, RETRY_RESERVE = 0.1, 3.0
 """One request in ten may be a second try, and some more at the beginning: a service in trouble is not flooded."""
 RETRY_PAUSE_S = (0.05, 0.2)
 LONGEST_RETRY_PAUSE_S = 0.5
+MOMENT_S = 1e-4
+"""A loop's timer may wake us so much too early; waiting for the rest again and again would be a busy loop."""
 _AGAIN = {"rate_limited", "service_failed", "service_unreachable"}
 
 P = TypeVar("P")
@@ -127,10 +129,10 @@ class Chain(Generic[P]):
                     start_next()
                 elif not running:
                     raise errors[asked[0]]
-                elif now_s() >= late_at_s:
+                elif now_s() >= late_at_s - MOMENT_S:
                     asked[-1].health.late()
                     start_next()
-                elif now_s() >= hedge_at_s:
+                elif now_s() >= hedge_at_s - MOMENT_S:
                     hedge_at_s = math.inf
                     start(asked[0])  # the same one once more
         finally:

@@ -18,7 +18,7 @@ RATE_PAUSE_S = 1.0
 """For one that takes no more requests and does not say for how long."""
 DOUBT_S = 10.0
 """How long a service is doubted."""
-DOUBTED_PATIENCE_S = 0.3
+DOUBTED_PATIENCE_S = 0.15
 
 _AT_ONCE = {"key_refused", "quota_exceeded", "model_not_found"}
 """Nothing that waiting would mend: the longest pause."""
