@@ -8,17 +8,21 @@ turn: what counts is when the caller hears an answer (or an apology), and whethe
 
 import argparse
 import asyncio
+import base64
 import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+import numpy as np
 from app.cli.dialogue import Dialogue
 from app.conversation.options import Options
 from app.core.config import load_settings
@@ -32,6 +36,7 @@ SERVICE_CODE = Path(__file__).parents[1] / "tests" / "support"
 STT_MS, FIRST_TOKEN_MS, FIRST_AUDIO_MS = 200, 300, 200
 ANSWER = "Here is one thing that I know about it. And here is another one, which is a little longer."
 TURNS = 12
+ROUNDS = 7
 MOMENTS_MS = (-800, -200, 0, 100, 300, 450, 600, 700, 900)
 """When the service dies, after the end of the user's last word."""
 
@@ -50,7 +55,8 @@ async def main() -> None:
     for name, speculation in (("speculative", True), ("not speculative", False)):
         results[name] = found = await added(arguments.turns, speculation=speculation)
         print(
-            f"{name}: voice to voice {_shown(found['voice_to_voice_ms'])} ms, added {_shown(found['added_ms'])} ms, "
+            f"{name}: voice to voice {_shown(found['voice_to_voice_ms'])} ms, bare requests "
+            f"{found['bare_requests_ms']} ms, added {_shown(found['added_ms'])} ms, "
             f"beyond the longest way {_shown(found['beyond_ms'])} ms  (p50 / p95)",
             flush=True,
         )
@@ -66,9 +72,46 @@ async def main() -> None:
     print(f"written to {RESULTS}")
 
 
+async def baseline(address: str) -> float:
+    """What the three requests take together without any of our code (ms): bare ones, on connections that are open."""
+    sums = []
+    async with (
+        aiohttp.ClientSession() as http,
+        http.ws_connect(f"ws{address[4:]}/realtime?intent=transcription") as live,
+    ):
+        sound = {"format": {"type": "audio/pcm", "rate": 24_000}, "transcription": {"model": "gpt-live-transcribe"}}
+        session = {"type": "transcription", "audio": {"input": {**sound, "turn_detection": None}}}
+        await live.send_json({"type": "session.update", "session": session})
+        second = base64.b64encode(bytes(48_000)).decode()
+        for _ in range(ROUNDS):
+            await live.send_json({"type": "input_audio_buffer.append", "audio": second})
+            await asyncio.sleep(0.3)
+            at_s = [time.perf_counter()]
+            await live.send_json({"type": "input_audio_buffer.commit"})
+            while not (await live.receive_json())["type"].endswith("transcription.completed"):
+                pass
+            at_s.append(time.perf_counter())
+            question = {"model": "any", "messages": [{"role": "user", "content": "Hello"}], "stream": True}
+            async with http.post(f"{address}/chat/completions", json=question) as answer:
+                async for line in answer.content:
+                    if b'"content":"H' in line.replace(b" ", b""):
+                        at_s.append(time.perf_counter())
+                        break
+                await answer.read()
+            said = {"model": "any", "voice": "coral", "input": "Hello there, my friend.", "response_format": "pcm"}
+            begun_s = time.perf_counter()
+            async with http.post(f"{address}/audio/speech", json=said) as speech:
+                await speech.content.readany()
+                first_s = time.perf_counter() - begun_s
+                await speech.read()
+            sums.append((at_s[2] - at_s[0] + first_s) * 1000)
+    return float(np.median(sums))
+
+
 async def added(turns: int, *, speculation: bool) -> dict[str, Any]:
     """Latency over a service with known delays, one conversation."""
     with service() as (_, address):
+        bare_ms = await baseline(address)
         engine = Engine(_settings(address, speculation=speculation))
         await engine.start()
         try:
@@ -82,13 +125,14 @@ async def added(turns: int, *, speculation: bool) -> dict[str, Any]:
         if latency is None:
             continue
         stages = (latency.stt_ms, latency.llm_ms, latency.tts_ms)
-        adds.append(sum(stages) - STT_MS - FIRST_TOKEN_MS - FIRST_AUDIO_MS + latency.engine_ms)
+        adds.append(sum(stages) - bare_ms + latency.engine_ms)
         begins = 0.0 if latency.speculative else latency.endpointing_ms
         chain = FIRST_TOKEN_MS + FIRST_AUDIO_MS + max(begins, PAUSE_MS + STT_MS)
         beyond.append(latency.voice_to_voice_ms - max(latency.endpointing_ms, chain))
     return {
         "turns": len(whole),
         "voice_to_voice_ms": percentiles([one.voice_to_voice_ms for one in whole if one.voice_to_voice_ms is not None]),
+        "bare_requests_ms": round(bare_ms, 1),
         "added_ms": percentiles(adds),
         "beyond_ms": percentiles(beyond),
     }
