@@ -250,6 +250,8 @@ class Conversation:
                     self._tasks.side(self._warm, turn)
             case act.Transcribe(_, pause):
                 self._tasks.stop_side()
+                affordable = self.account.may_speculate and not self.account.over
+                self._turns.speculation = self._options.rules.speculation and affordable
                 self._spoken = self._user.transcribe(pause)
             case act.ScorePause(_, pause):
                 self._user.score(pause)
@@ -332,8 +334,6 @@ class Conversation:
         bind(self.account, lambda: turn)
 
     def _tell_usage(self, *, at_once: bool = False) -> None:
-        may_begin = self.account.may_speculate and not self.account.over
-        self._turns.speculation = self._options.rules.speculation and may_begin
         if usage := self.account.due(self._now_s(), at_once=at_once):
             self._tell(usage)
 

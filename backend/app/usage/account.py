@@ -137,8 +137,10 @@ class Account:
     def due(self, now_s: float, *, at_once: bool = False) -> UsageShown | None:
         """What has to be told now: something that changed since, at most once in TOLD_EVERY_S unless `at_once`. While
         nothing costs anything, there is nothing to tell."""
+        if self._told:
+            return None
         waited = at_once or now_s - self._told_s >= TOLD_EVERY_S
-        if self._told or not waited or not self._total.costs:
+        if not waited or not self._total.costs:
             return None
         self._told, self._told_s = True, now_s
         turn, services = max(self._turns, default=0), Ledger(dict(self._ledger))
